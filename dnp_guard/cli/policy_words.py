@@ -20,7 +20,7 @@ _DOES = {
     Action.MONITOR: "recorded",
     Action.STEER: "steered away from",
     Action.BLUR: "blurred",
-    Action.RETRY: "made again",
+    Action.RETRY: "generated again",
     Action.BLOCK: "withheld",
 }
 
@@ -85,7 +85,8 @@ def end(policy: Policy) -> list[str]:
         within = f", while the request takes less than {retries.within_ms} ms" if retries.within_ms else ""
         otherwise = _DOES[Action(retries.otherwise)]
         sentences.append(
-            f"an image is made again {times} at {retries.scale:g} times the strength{within}; otherwise {otherwise}"
+            f"an image is generated again {times} at {retries.scale:g} times the strength{within}; "
+            f"otherwise it is {otherwise}"
         )
     if policy.withheld is not None:
         under = "the image blurred beyond recognition" if policy.withheld.style == "blur" else "nothing"

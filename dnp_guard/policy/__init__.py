@@ -1,4 +1,4 @@
-"""The policy language: what to look for in an image, what to inject, and what to do about a finding."""
+"""The policy language: what to look for in an image, which negative prompt to inject, and how to react to a finding."""
 
 from dnp_guard.policy.compare.merge import strictest
 from dnp_guard.policy.force.store import Store, as_store, load_store

@@ -80,13 +80,13 @@ def test_the_file_is_one_of_those_that_the_policy_was_made_from(written):
         (TWO, "absent.json", "no file `absent.json`"),
         (TWO, "../c.json", "outside"),
         (TWO, "/etc/hostname", "outside"),
-        ("{", "c.json", "no calibration"),
+        ("{", "c.json", "not a calibration file"),
         (TWO | {"format": 2}, "c.json", "format"),
         (" " * (MAX_CALIBRATION + 1), "c.json", "over 4096 KiB"),
         (calibration(measured(0, 1, 0.5), category="moon"), "c.json", "no category `star`"),
         (calibration(measured(0, 0.5, 0.5)), "c.json", "do not cover"),
-        (calibration(measured(0, 1, 0.5, positives=0)), "c.json", "lacks pictures of one kind"),
-        (calibration(measured(0, 1, 0.5, positives=9)), "c.json", "lacks pictures of one kind"),
+        (calibration(measured(0, 1, 0.5, positives=0)), "c.json", "lacks pictures with the category"),
+        (calibration(measured(0, 1, 0.5, positives=9)), "c.json", "lacks pictures without the category"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_a_problem_at_its_name(written, document, file, says):

@@ -1,4 +1,4 @@
-"""One difference between two policies, and its direction."""
+"""One difference between two policies, and whether it makes the policy stricter or milder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Direction(StrEnum):
     STRICTER = "stricter"
     MILDER = "milder"
     UNCLEAR = "unclear"
-    """It depends on the model, as for a reworded question."""
+    """Stricter or milder depending on the model's answers or on the callers, as with a reworded question."""
     NEITHER = "neither"
 
 
@@ -22,10 +22,10 @@ class Change:
     """One difference between two policies.
 
     Attributes:
-        subject: id of a category; empty for the whole policy.
-        key: key of the policy language that changes.
-        sentence: the meaning of the change, in words.
-        direction: direction of the change.
+        subject: id of the category that changes; empty for a change of the whole policy.
+        key: policy key that changes, such as ``threshold`` or ``guidance.scale``.
+        sentence: description of the change for a person.
+        direction: whether the change makes the policy stricter or milder.
     """
 
     subject: str
@@ -38,19 +38,19 @@ class Change:
 
 
 def changed(subject: str, key: str, old: object, new: object, then: str, direction: Direction) -> Change:
-    """Return the change of a value, with its effect in words."""
+    """Return the change of a key from one value to another, with the sentence ``KEY OLD → NEW: THEN``."""
     words = key.replace("_", " ").removeprefix("queries.").removeprefix("guidance.")
     sentence = f"{words} {number(old)} → {number(new)}"
     return Change(subject, key, f"{sentence}: {then}" if then else sentence, direction)
 
 
 def turn(old: Any, new: Any) -> Direction:
-    """Return the direction of a value that is stricter when larger."""
+    """Return whether a change is stricter or milder, for a value that is stricter when larger."""
     return Direction.STRICTER if new > old else Direction.MILDER
 
 
 def number(value: object) -> str:
-    """Return a value in words."""
+    """Return a value as text: ``none`` for None, and a float without trailing zeros."""
     if value is None:
         return "none"
     return f"{value:g}" if isinstance(value, float) else str(value)

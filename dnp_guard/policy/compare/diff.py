@@ -1,4 +1,4 @@
-"""The differences between two policies, in sentences, with their directions. Pure."""
+"""Describe the differences between two policies in sentences, and say which are stricter or milder. Pure."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _DONE = {
     Action.MONITOR: "recorded",
     Action.STEER: "steered",
     Action.BLUR: "blurred",
-    Action.RETRY: "made again",
+    Action.RETRY: "generated again",
     Action.BLOCK: "blocked",
 }
 _FOLLOWS = {
@@ -54,7 +54,7 @@ def changes(before: Policy, after: Policy) -> tuple[Change, ...]:
 
 
 def milder(before: Policy, after: Policy) -> tuple[Change, ...]:
-    """Return the changes that let more through, or may do so."""
+    """Return the changes that let more images through, and those whose direction is unclear."""
     return tuple(
         change for change in changes(before, after) if change.direction in {Direction.MILDER, Direction.UNCLEAR}
     )
@@ -225,12 +225,12 @@ def _category(before: Policy, after: Policy, was: Category, now: Category) -> It
 
 
 def excused(category: Category) -> tuple[tuple[str, str], ...]:
-    """Return the pairs of a term of a category and a case that excuses it."""
+    """Return a category's pairs of a term and a case that excuses it, such as a firearm and a museum piece."""
     return tuple((term, case) for term in category.terms for case in category.excuses(term))
 
 
 def _cases(was: Category, now: Category) -> tuple[Sequence[str], Sequence[str]]:
-    """Return the excuses of a category before and after, by term if either policy gives them by term."""
+    """Return a category's excuses in the old and the new policy, as ``TERM as CASE`` if either lists them by term."""
     if isinstance(was.allowed, tuple) and isinstance(now.allowed, tuple):
         return was.allowed, now.allowed
     old, new = ([f"{term} as {case}" for term, case in excused(category)] for category in (was, now))
@@ -247,7 +247,7 @@ def _threshold(was: Category, now: Category) -> Change:
 
 
 def _own(before: Policy, after: Policy, was: Category, now: Category) -> Iterator[Change]:
-    """Yield the changes of a category's own steps and scale."""
+    """Yield the changes of the query steps and the guidance scale that a category has in place of the policy's."""
     name = now.id
     if was.queries != now.queries:
         yield from steps(name, was.queries or before.queries, now.queries or after.queries)

@@ -1,4 +1,4 @@
-"""The differences between two policies at the end of a generation. Pure."""
+"""Describe how two policies differ in the treatment of finished images. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def at_the_end(before: Policy, after: Policy) -> Iterator[Change]:
-    """Yield the changes of the final look, of retries, and of the replacement of a withheld image."""
+    """Yield the changes of queries of the finished image, of retries, and of the picture for a withheld image."""
     was, now = before.queries, after.queries
     if bool(was.final) != bool(now.final):
         then = "the finished image is queried" if now.final else "the finished image is no longer queried"
@@ -26,7 +26,7 @@ def at_the_end(before: Policy, after: Policy) -> Iterator[Change]:
         yield Change("", "queries.final.views", f"no longer queries {', '.join(removed)}", Direction.MILDER)
     yield from _retries(before.retries, after.retries)
     if before.withheld != after.withheld:
-        yield Change("", "withheld", "a withheld image says or shows something else", Direction.NEITHER)
+        yield Change("", "withheld", "the picture for a withheld image changes", Direction.NEITHER)
 
 
 def _retries(was: Retries | None, now: Retries | None) -> Iterator[Change]:

@@ -28,9 +28,9 @@ _SEVERITIES = list(Severity)
 def strictest(first: Policy, *others: Policy) -> Policy:
     """Merge policies; where they differ, the strictest value wins.
 
-    Name, revision, wording of the questions and mode of guidance come from the first policy, or from an enforced one if
-    only some are enforced. A policy in shadow beside an enforced one adds its categories in shadow, and changes no
-    image.
+    The name, the revision, the wording of the questions and the mode of guidance come from the first policy, or from
+    the first enforced one if others are in shadow mode (they only record). Merged with an enforced policy, a policy in
+    shadow mode only adds categories that record and never change an image.
 
     Args:
         first: policy that gives the result its name.
@@ -71,7 +71,7 @@ def _both(a: Policy, b: Policy) -> Policy:
 
 
 def _inputs(a: Policy, b: Policy) -> dict[str, Any]:
-    """Merge the handling of a request's own pictures: query them if either policy does, refuse if either refuses."""
+    """Merge the treatment of input pictures: query them if either policy does, and refuse requests if either does."""
     if not (a.inputs or b.inputs):
         return {}
     actions = [Action(policy.inputs.action) for policy in (a, b) if policy.inputs]
@@ -79,7 +79,7 @@ def _inputs(a: Policy, b: Policy) -> dict[str, Any]:
 
 
 def _beside(enforced: Policy, shadow: Policy) -> Policy:
-    """Return an enforced policy with the further categories of a policy in shadow.
+    """Return an enforced policy, with those categories added in shadow mode that only the shadow policy has.
 
     Everything in the shadow policy that could alter an image is left out: its failure mode, its limit on questions, its
     treatment of previews, and rules that include enforced categories.
@@ -101,7 +101,7 @@ def _beside(enforced: Policy, shadow: Policy) -> Policy:
 
 
 def _in_shadow(category: Category, enforced: Policy, shadow: Policy) -> dict[str, Any]:
-    """Return a category of a policy in shadow, with the steps and the scale of that policy."""
+    """Return a category of the shadow policy as data, with that policy's query steps and guidance scale as its own."""
     data = _dump(category) | {"mode": "shadow"}
     own, queries = category.queries or shadow.queries, enforced.queries
     if not queries.final:
@@ -130,7 +130,7 @@ def _audit(a: Audit, b: Audit) -> dict[str, Any]:
 
 
 def _vlm(a: Policy, b: Policy) -> dict[str, Any]:
-    """Return the backends that both policies allow; empty if neither lists any."""
+    """Return the ``vlm`` section with the backends that both policies allow; empty if neither policy has one."""
     if a.vlm and b.vlm:
         return {"vlm": {"allow": [address for address in a.vlm.allow if address in b.vlm.allow]}}
     either = a.vlm or b.vlm
@@ -170,13 +170,13 @@ def _queries(a: Queries, b: Queries) -> dict[str, Any]:
 
 
 def _final(a: Queries, b: Queries) -> bool | dict[str, Any]:
-    """Return a final look with the views of both policies; False if neither policy makes one."""
+    """Return the merged ``queries.final``: the views of both policies, or whether either queries finished images."""
     views = list(dict.fromkeys((*a.views, *b.views)))
     return {"views": views} if views else bool(a.final or b.final)
 
 
 def _retries(a: Policy, b: Policy) -> dict[str, Any]:
-    """Return the merged retries: the stronger steering and the lower limits; empty if neither policy retries."""
+    """Return the merged ``retries`` section: the stronger steering and the lower limits; empty if neither has one."""
     if a.retries is None or b.retries is None:
         either = a.retries or b.retries
         if either is None:
@@ -196,7 +196,7 @@ def _retries(a: Policy, b: Policy) -> dict[str, Any]:
 
 
 def _otherwise(a: Policy, b: Policy, otherwise: Action) -> Action:
-    """Return the end of retries; at least a blur if one policy blurs a category that the other retries."""
+    """Return the action after the last retry: at least blur if one policy blurs a category that the other retries."""
     ends = [{category.id: category.still_present for category in policy.categories} for policy in (a, b)]
     pairs = [{ends[0][name], ends[1][name]} for name in ends[0].keys() & ends[1].keys()]
     return Action.strictest(otherwise, Action.BLUR) if {Action.BLUR, Action.RETRY} in pairs else otherwise
@@ -259,7 +259,7 @@ def _critical(*categories: Category) -> bool:
 
 
 def _allowed(a: Category, b: Category) -> list[str] | dict[str, list[str]]:
-    """Return the cases that excuse a term in every policy that looks for it."""
+    """Return the merged ``allowed``: the cases that excuse a term in every policy that asks about the term."""
     if isinstance(a.allowed, tuple) and isinstance(b.allowed, tuple):
         return [case for case in a.allowed if case in b.allowed]
     merged: dict[str, list[str]] = {}
@@ -272,7 +272,7 @@ def _allowed(a: Category, b: Category) -> list[str] | dict[str, list[str]]:
 
 
 def _own_steps(a: Policy, b: Policy, name: str) -> dict[str, Any]:
-    """Return the steps of a category from both policies, if it has its own steps in one of them."""
+    """Return a category's ``queries`` with the steps of both policies; empty if neither sets steps for the category."""
     having = [(policy, category) for policy in (a, b) for category in policy.categories if category.id == name]
     if all(category.queries is None for _, category in having):
         return {}
@@ -290,12 +290,12 @@ def _steps(queries: Queries | CategoryQueries) -> dict[str, Any]:
 
 
 def _fractions(queries: Queries | CategoryQueries) -> tuple[float, ...]:
-    """Return the fractions of the run at which evenly falling noise reaches the levels; a category has no levels."""
+    """Convert a policy's noise levels to fractions of the run, as if noise fell evenly; a category has no levels."""
     return tuple(measured(1 - sigma) for sigma in getattr(queries, "sigmas", None) or ())
 
 
 def _own_scale(a: Policy, b: Policy, name: str) -> dict[str, Any]:
-    """Return the higher scale of a category in both policies, if it has its own scale in one of them."""
+    """Return a category's ``guidance`` with the higher scale of both policies; empty if neither sets it a scale."""
     having = [policy for policy in (a, b) if any(category.id == name for category in policy.categories)]
     if _guidance(a.guidance, b.guidance).get("scale") is None or all(
         policy.category(name).guidance is None for policy in having
@@ -309,5 +309,5 @@ def _dump(category: Category) -> dict[str, Any]:
 
 
 def _none_is_most(a: float | None, b: float | None) -> float | None:
-    """Return the larger of two bounds, where None means no bound and is the largest."""
+    """Return the larger of two limits; None, which means no limit, is the largest."""
     return None if a is None or b is None else max(a, b)

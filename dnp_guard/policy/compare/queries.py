@@ -1,4 +1,4 @@
-"""The differences between two policies in their queries, and in queries of a request's own pictures. Pure."""
+"""Describe how two policies differ in their queries, of the image in progress and of input pictures. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def steps(subject: str, was: Queries | CategoryQueries, now: Queries | CategoryQueries) -> Iterator[Change]:
-    """Yield the changes of the steps at which to query."""
+    """Yield the change of the query steps, if there is one; ``subject`` is a category id, or empty for the policy."""
     old, new = (
         frozenset(step / queries.of if queries.of else step for step in queries.steps) for queries in (was, now)
     )
@@ -31,7 +31,7 @@ def steps(subject: str, was: Queries | CategoryQueries, now: Queries | CategoryQ
 
 
 def queries(before: Policy, after: Policy) -> Iterator[Change]:
-    """Yield the changes of the policy's queries."""
+    """Yield the changes in when a policy queries the model, how long it waits for answers, and how it asks."""
     was, now = before.queries, after.queries
     yield from steps("", was, now)
     yield from _levels(was, now)
@@ -60,7 +60,7 @@ def queries(before: Policy, after: Policy) -> Iterator[Change]:
 
 
 def _rarer(was: Queries, now: Queries) -> Iterator[Change]:
-    """Yield the changes of the keys that make queries fewer or later than the list of steps."""
+    """Yield the changes of the keys that skip or delay queries, such as ``wait``, ``budget_ms`` and ``back_off``."""
     waits = [queries.wait is not False for queries in (was, now)]
     if waits[0] != waits[1]:
         then = "every answer is awaited" if waits[1] else "denoising continues meanwhile, and verdicts steer later"
@@ -96,7 +96,7 @@ def _levels(was: Queries, now: Queries) -> Iterator[Change]:
 
 
 def inputs(before: Policy, after: Policy) -> Iterator[Change]:
-    """Yield the changes of the handling of a request's own pictures."""
+    """Yield the changes in how a policy treats the pictures that a request contains."""
     asks = [policy.inputs is not None and policy.inputs.query for policy in (before, after)]
     if asks[0] != asks[1]:
         then = f"the pictures that a request contains are {'' if asks[1] else 'no longer '}queried"
@@ -108,7 +108,7 @@ def inputs(before: Policy, after: Policy) -> Iterator[Change]:
 
 
 def over_input(was: Category, now: Category) -> Iterator[Change]:
-    """Yield the changes of the required rise over a request's own picture."""
+    """Yield the change of ``more_than_input``: how far a probability must exceed that of the input picture."""
     if was.more_than_input != now.more_than_input:
         rises = [category.more_than_input or 0.0 for category in (was, now)]
         then = "less" if rises[1] < rises[0] else "more"

@@ -1,1 +1,1 @@
-"""The policy in force: stores, signatures, rollout and admission."""
+"""Decide which policy is in force: folders of policies, signatures, reloads, and the backends that may enforce one."""

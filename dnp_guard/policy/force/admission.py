@@ -1,4 +1,4 @@
-"""Which backends may enforce a policy."""
+"""Check whether a vision-language backend may enforce a policy."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 
 def refuse_backend(policy: Policy, backend: Backend) -> None:
-    """Check that a policy allows a backend and all its members, and that they can answer its questions.
+    """Check that a policy allows a backend, and that the backend can answer the policy's questions.
+
+    A backend that combines several is checked member by member.
 
     Raises:
         VlmUnavailable: the policy does not allow a member, or a member cannot answer a question.
@@ -42,13 +44,13 @@ def _refuse(policy: Policy, info: BackendInfo) -> None:
         raise VlmUnavailable(f"policy {policy.name!r} does not allow the backend {info.name!r}: {why}", hint=hint)
     if info.answers == "text" and policy.mode == "enforce" and policy.question.answer != "text":
         raise VlmUnavailable(
-            f"the backend {info.name!r} answers yes or no in text, which is easier to talk out of an answer",
+            f"the backend {info.name!r} answers yes or no in text, which an image can manipulate more easily",
             hint="Use a backend that gives probabilities, or write question: {answer: text} in the policy.",
         )
 
 
 def refuse_uncalibrated(policy: Policy, backend: Backend) -> None:
-    """Check that calibrated thresholds were measured on this backend, or on one of its members.
+    """Check that a policy's calibrated thresholds were measured on this backend, or on a backend that it combines.
 
     Raises:
         VlmUnavailable: the thresholds of an enforced category were measured on another backend.

@@ -1,4 +1,4 @@
-"""Changes that let more through, and the files in which a person approves them."""
+"""Find policy changes that let more images through, and the files in which a person approves them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ APPROVAL = ".approval.json"
 
 
 def unapproved(before: Store, after: Store) -> Iterator[Problem]:
-    """Yield the milder changes between two stores that nobody has approved."""
+    """Yield a problem per enforced policy that is gone, or that became milder without a person's approval."""
     now = after.by_name
     for name, policy in before.by_name.items():
         if policy.mode != "enforce":
@@ -37,13 +37,13 @@ def unapproved(before: Store, after: Store) -> Iterator[Problem]:
 
 
 def loosened(before: Store, after: Store) -> bool:
-    """Return whether the new store lets more through than the old one, or drops one of its policies."""
+    """Return whether a policy of the old store is gone from the new one, or became or may have become milder."""
     now = after.by_name
     return any(name not in now or milder(policy, now[name]) for name, policy in before.by_name.items())
 
 
 def approvals(before: Store | None, after: Store) -> list[dict[str, Any]]:
-    """Return the approvals of the policies that have changed."""
+    """Return the contents of the approval files that fit the changed policies."""
     was = before.by_name if before is not None else {}
     changed = [policy for policy in after.all if policy.name not in was or was[policy.name].digest != policy.digest]
     written = (_approval(after.sources[policy.name], policy) for policy in changed if policy.name in after.sources)

@@ -1,4 +1,4 @@
-"""The callers that a store distinguishes, and problems with their policies. Pure."""
+"""List the callers that a store tells apart by tenant, region and surface, and check their policies. Pure."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ Caller = tuple[str | None, str | None, str | None]
 
 
 def is_store(store: Store) -> bool:
-    """Return whether a folder has a floor or policies that select callers, rather than only unrelated policies."""
+    """Return whether a folder's policies belong together: one is the floor for everyone, or some select callers."""
     return store.floor is not None or any(policy.select for policy in store.all)
 
 
 def callers(store: Store) -> Iterator[Caller]:
-    """Yield one caller per combination of policies and exceptions, the caller who names nothing first."""
+    """Yield example callers for every combination of policies and exceptions, first one of whom nothing is known."""
     named = [policy.select for policy in store.policies if policy.select]
     excepted = [e.tenant for policy in store.all for e in policy.exceptions or () if e.tenant is not None]
     tenants = _unlike(named, lambda select: select.tenants, also=excepted)
@@ -37,7 +37,13 @@ def callers(store: Store) -> Iterator[Caller]:
 def _unlike(
     selects: list[Select], of: Callable[[Select], tuple[str, ...]], also: Iterable[str] = ()
 ) -> list[str | None]:
-    """Return None, the names of ``also``, and one name per group of names that select the same policies."""
+    """Return None, the names in ``also``, and one example per group of names that select the same policies.
+
+    Args:
+        selects: the callers that the policies are for.
+        of: reads the names of one kind, such as the tenants.
+        also: names that need an example of their own.
+    """
     groups: dict[object, str] = {}
     for select in selects:
         for name in of(select):
@@ -50,7 +56,7 @@ def faults(store: Store, folder: str, at: datetime) -> Iterator[Problem]:
 
     Args:
         store: the store.
-        folder: name of the file in problems.
+        folder: path that the problems name.
         at: time at which exceptions apply.
     """
     reported = set[str]()
@@ -66,7 +72,7 @@ def faults(store: Store, folder: str, at: datetime) -> Iterator[Problem]:
 
 
 def never_in_shadow(store: Store) -> Iterator[tuple[Policy, str, Policy]]:
-    """Find the categories in shadow that another policy enforces for every caller that they match.
+    """Find the categories in shadow mode that another policy enforces for every caller whom they apply to.
 
     Yields:
         The policy in shadow, the id of the category, and the policy that enforces it.

@@ -1,6 +1,7 @@
-"""The policies of one guard: which policy is in force for whom, and how a reload replaces it.
+"""The policies of one guard: which one is in force for which caller, and how a reload replaces them.
 
-A reload replaces the whole store in one assignment; a generation keeps the policy that it started with.
+A reload replaces the whole store (all policies of the guard) in one assignment; a generation keeps the policy that it
+started with.
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ class Narrowing:
     """The policies that one call adds to the policy in force; they can only tighten it.
 
     Attributes:
-        policies: policies to merge, the strictest value wins.
-        region: region of the call.
-        surface: surface of the call.
+        policies: policies to merge; where they differ, the strictest value wins.
+        region: region of the caller; None if unknown.
+        surface: surface of the caller, such as a product; None if unknown.
     """
 
     policies: tuple[Policy, ...] = ()
@@ -42,18 +43,18 @@ class Narrowing:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The origin of the policies in force: ``loaded{…}`` of the record.
+    """Where the policies in force come from, as audit records say under ``loaded``.
 
     Attributes:
         before: digest of the previous policy; None for the first.
         source: path or shipped name; None for a policy given as a value.
         signer: public key of the verified signature, in base64; None if no signature is required.
-        serial: serial of the signature.
+        serial: serial number in the signature, which grows with every issue.
         author: author of the policy, from the signature.
         approver: person who approved the change; None if nobody did.
         reason: reason for the approval.
         loosened: whether the change lets more through, or may; None for the first policy.
-        taxonomy: place of the categories in published lists, by category id; None if there is none.
+        taxonomy: entry of the categories in published lists of hazards, by category id; None if no category has one.
     """
 
     before: str | None = None
@@ -69,7 +70,7 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class _InForce:
-    """A store with its origin, a doubt about it, and a cache of its selections."""
+    """A store in force, with its origin, a warning about it, and a cache of the policies by region and surface."""
 
     store: Store
     origin: Origin
@@ -82,12 +83,12 @@ class Rollout:
     """Holds the policies in force, and replaces them on a reload.
 
     Args:
-        source: a store, a policy, a path or a shipped name; read again on a reload.
-        store: content of the source.
+        source: a store, a policy, a path or the name of a shipped policy; read again on a reload.
+        store: the policies read from the source.
         tenant: tenant that the guard serves.
         admit: raises if the guard cannot enforce a policy.
         view: queries a backend about the images of tests.
-        verify: raises if the store is not signed as required; None if no signature is required.
+        verify: checks the signature of a store; None if no signature is required.
         clock: returns the current time with its zone.
 
     Raises:
@@ -119,12 +120,12 @@ class Rollout:
 
     @property
     def origin(self) -> Origin:
-        """The origin of the policies."""
+        """Where the policies in force come from."""
         return self._now.origin
 
     @property
     def doubt(self) -> str | None:
-        """A doubt about the last change that a person should check; None if there is none."""
+        """A warning that the last reload changed a policy without a new revision; None if it did not."""
         return self._now.doubt
 
     @property
@@ -145,7 +146,7 @@ class Rollout:
         """Return the policy in force now.
 
         Args:
-            narrowing: policies that the call adds.
+            narrowing: region and surface of the caller, and the policies that the call adds.
             expired: return the policy even if its signature has expired, for recording but not for guarding.
 
         Raises:
@@ -181,7 +182,7 @@ class Rollout:
         if store.inputs == self.store.inputs:
             return False
         self._check(store)
-        if self._verify:  # first, since an unsigned text is not worth a test
+        if self._verify:  # before the tests, which need not run for an unsigned policy
             self._verify.check(self._place(store), store)
         problems = [*_untested(store, self._view), *([] if self._verify else unapproved(self.store, store))]
         if problems:
@@ -192,7 +193,7 @@ class Rollout:
         return True
 
     def untested(self) -> list[Problem]:
-        """Return the enforced policies that a reload would refuse for want of tests."""
+        """Return one problem per enforced policy without a test file, which a reload would refuse."""
         return list(without_tests(self.store))
 
     def _check(self, store: Store) -> None:
@@ -231,11 +232,11 @@ class Rollout:
 
 
 _KEPT = 1000
-"""Most selections in the cache; callers choose regions and surfaces freely."""
+"""Largest size of the cache, since callers can name any region and surface."""
 
 
 def _tests(store: Store) -> Iterator[tuple[Policy, Path]]:
-    """Yield the enforced policies that were read from a file, with the paths of their tests."""
+    """Yield the enforced policies that were read from a file, with the paths where their test files belong."""
     for name, policy in store.by_name.items():
         source = store.sources.get(name)
         if policy.mode == "enforce" and source is not None:
@@ -243,7 +244,7 @@ def _tests(store: Store) -> Iterator[tuple[Policy, Path]]:
 
 
 def without_tests(store: Store) -> Iterator[Problem]:
-    """Yield the problems of enforced policies without tests, which a reload would refuse."""
+    """Yield one problem per enforced policy without a test file, which a reload would refuse."""
     for policy, tests in _tests(store):
         if not tests.is_file():
             source = store.sources[policy.name]
@@ -269,7 +270,7 @@ def _untested(store: Store, view: Viewer) -> Iterator[Problem]:
 
 
 def _same_revisions(before: Store, after: Store) -> str | None:
-    """Return a doubt that names the policies whose text changed under the same revision; None if there are none."""
+    """Return a warning that names the policies that changed without a new revision; None if there are none."""
     was = before.by_name
     same = [
         f"`{name}` {policy.revision}"

@@ -1,4 +1,4 @@
-"""The highest serial per signed policy that was in force on this machine, stored across restarts."""
+"""Store the highest serial number of every signed policy that was in force here, so that no older one returns."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def path() -> Path:
 
 
 def key_of(public: str, name: str, tenant: str) -> str:
-    """Return the key of a serial, made of the public key, the policy's name and the tenant."""
+    """Return the key under which a policy's serial is stored: a hash of public key, policy name and tenant."""
     return hashlib.sha256(f"{public.strip()}\0{name}\0{tenant}".encode()).hexdigest()
 
 
@@ -38,7 +38,7 @@ Kept = tuple[int, str]
 
 
 def highest(file: Path, key: str) -> Kept:
-    """Return the highest stored serial; 0 if there is none.
+    """Return the highest serial stored under a key, and the digest of its files; 0 and "" if there is none.
 
     Raises:
         DnpGuardError: the file exists but cannot be read, so that the serial is unknown.
@@ -47,7 +47,7 @@ def highest(file: Path, key: str) -> Kept:
 
 
 def keep(file: Path, key: str, serial: int, digest: str) -> None:
-    """Store a serial with the digest signed under it, unless a higher one is stored.
+    """Store a serial and the digest of the files signed with it, unless a higher serial is stored.
 
     Raises:
         DnpGuardError: the serial cannot be stored.

@@ -36,12 +36,12 @@ _LABEL = b"dnp-guard policy manifest 1\0"
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """The signed content.
+    """The content that a signature covers.
 
     Attributes:
         name: name of the policy, or of the store's folder.
         tenant: tenant that the policy is for; empty for everyone.
-        serial: number of the issue, which grows. To roll back, sign the old text with a higher serial.
+        serial: number of the issue, higher than before. To roll back, sign the old text with a higher serial.
         expires: when the signature expires, in UTC.
         files: SHA-256 of every file in hexadecimal, by path relative to the signature.
         author: author of the policy; empty if not stated.
@@ -61,7 +61,7 @@ class Signed:
 
     Attributes:
         signer: public key, in base64.
-        serial: serial of the issue.
+        serial: number of the issue.
         author: author of the policy; None if not stated.
         expires: when the signature expires.
     """
@@ -73,7 +73,7 @@ class Signed:
 
 
 def place(source: Path) -> Path:
-    """Return the path of the signature of a policy or of a folder."""
+    """Return the path of the signature file of a policy file or of a folder of policies."""
     return source / f"store{ENDING}" if source.is_dir() else source.with_name(source.stem + ENDING)
 
 
@@ -86,7 +86,7 @@ def new_key() -> tuple[str, str]:
 def sign(
     source: Path, store: Store, key: str, *, serial: int, expires: datetime, tenant: str = "", author: str = ""
 ) -> Path:
-    """Sign a policy or a store.
+    """Sign a policy file or a folder of policies, and write the signature file.
 
     Args:
         source: file of the policy, or the folder.
@@ -98,7 +98,7 @@ def sign(
         author: author of the policy; empty to omit.
 
     Returns:
-        The path of the signature.
+        The path of the signature file.
 
     Raises:
         DnpGuardError: the key is invalid.
@@ -117,7 +117,7 @@ def sign(
 def verify(
     source: Path, store: Store, key: str, *, tenant: str | None = None, lowest: int = 0, now: datetime | None = None
 ) -> Manifest:
-    """Check the signature of a policy or a store.
+    """Check the signature of a policy file or a folder of policies, and return the content that it covers.
 
     Args:
         source: file of the policy, or the folder.
@@ -162,7 +162,7 @@ def _not_rolled_back(file: Path, manifest: Manifest, lowest: int) -> None:
 
 
 class Verifier:
-    """Accepts no lower serial than this machine accepted before, and no other text under the same serial.
+    """Checks signatures, and refuses a serial lower than one accepted here before, or reused for another text.
 
     Args:
         key: public key, in base64.
@@ -189,7 +189,7 @@ class Verifier:
         return self._checked(source, store)[0]
 
     def take(self, source: Path, store: Store) -> Signed:
-        """Check a store again, and store its serial as accepted."""
+        """Check that a store is signed, and remember its serial, so that no lower one is accepted from now on."""
         signed, named, digest = self._checked(source, store)
         serials.keep(self._file, named, signed.serial, digest)
         self._began = True
@@ -214,7 +214,7 @@ class Verifier:
 
 
 def verifier(key: str | None, tenant: str | None, told: Callable[[str, str], int] | None = None) -> Verifier | None:
-    """Return the verifier of a guard; None without a key."""
+    """Return a verifier for a public key; None if there is no key."""
     return Verifier(key, tenant, told) if key is not None else None
 
 

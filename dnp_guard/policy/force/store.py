@@ -1,4 +1,4 @@
-"""A folder of policies: who gets which policies, floor and exceptions. Pure once the folder is read."""
+"""A folder of policies: which of them apply to which caller, besides the floor, which applies to everyone."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _IN_STORE = "Policies end in .yaml; folders inside the folder are not searched."
 
 @dataclass(frozen=True, slots=True)
 class Selected:
-    """The policy in force for a caller at a time.
+    """The policy in force for a caller at a given time.
 
     Attributes:
         policy: the merged policy; records and metrics carry its digest.
-        names: names of the policies that it is merged from, the floor last.
+        names: names of the policies that it is merged from; last the floor, the policy for everyone.
         exceptions: exceptions in force.
     """
 
@@ -43,19 +43,19 @@ class Selected:
 
     @property
     def until(self) -> datetime | None:
-        """When the first exception in force ends; None if there is none."""
+        """When the first of the exceptions ends, so that the policy changes; None if there are no exceptions."""
         return min((exception.until for exception in self.exceptions), default=None)
 
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """Policies for tenants, regions and surfaces, and the floor under all of them.
+    """Policies for tenants, regions and surfaces, and the floor, the policy that all others may only tighten.
 
     Attributes:
         policies: every policy except the floor.
         floor: policy that applies to everyone; None if there is none.
         inputs: SHA-256 of every file that was read, in hexadecimal.
-        sources: files of the policies, by policy name, for those read from a file.
+        sources: file of every policy that was read from one, by policy name.
     """
 
     policies: tuple[Policy, ...]
@@ -74,7 +74,7 @@ class Store:
         return {policy.name: policy for policy in self.all}
 
     def chosen(self, tenant: str | None, region: str | None, surface: str | None) -> list[Policy]:
-        """Return the policies that match a caller, and the floor last."""
+        """Return the policies that apply to a caller, the floor last."""
         matching = (
             policy for policy in self.policies if not policy.select or policy.select.matches(tenant, region, surface)
         )
@@ -83,7 +83,7 @@ class Store:
     def select(
         self, tenant: str | None = None, region: str | None = None, surface: str | None = None, *, at: datetime
     ) -> Selected:
-        """Return the policy in force for a caller at a time: the floor and every matching policy, merged.
+        """Return the policy in force for a caller at a given time: the floor merged with every matching policy.
 
         A region, surface or tenant that no policy names gets the floor and the policies that are for everyone.
 
@@ -153,7 +153,7 @@ def as_store(source: str | Path | Policy | Store) -> Store:
     if isinstance(source, Policy):
         return Store((source,))
     if not isinstance(source, str | Path):
-        message = f"a {type(source).__name__} is no policy."
+        message = f"a {type(source).__name__} is not a policy."
         hint = "Give a path, a shipped name, a store, or a Policy: Policy.model_validate(…) makes one of plain data."
         raise PolicyError([Problem("policy", 0, 0, "wrong-type", message, hint)])
     if is_folder(source):
@@ -165,16 +165,16 @@ def as_store(source: str | Path | Policy | Store) -> Store:
 
 
 def is_folder(source: str | Path) -> bool:
-    """Return whether a source is a folder; a shipped name never is, whatever the working directory contains."""
+    """Return whether a source is a folder; the name of a shipped policy never is, even if a folder has that name."""
     return not (isinstance(source, str) and source in shipped()) and Path(source).is_dir()
 
 
 def load_store(folder: Path) -> Store:
-    """Read every policy of a folder; ``floor.yaml`` is the floor. Folders inside the folder are not searched.
+    """Read every policy of a folder; ``floor.yaml`` applies to everyone. Folders inside the folder are not searched.
 
     Raises:
-        PolicyError: there is no policy, two have the same name, one is invalid, or one would be ignored for its ending;
-            carries all problems of all files.
+        PolicyError: there is no policy, two have the same name, one is invalid, or a YAML file would be ignored because
+            its name does not end in ``.yaml``; carries all problems of all files.
     """
     problems = list(misnamed([*folder.glob("*"), *(folder / "tests").glob("*")]))
     loaded: dict[Path, Loaded] = {}
@@ -200,7 +200,7 @@ def load_store(folder: Path) -> Store:
 
 
 def exception_problems(loaded: Loaded) -> list[Problem]:
-    """Return problems for exceptions that would make the policy invalid."""
+    """Return one problem per temporary exception that would make its policy invalid."""
     problems: list[Problem] = []
     policy = loaded.policy
     for index, exception in enumerate(policy.exceptions or ()):

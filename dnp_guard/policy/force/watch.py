@@ -19,11 +19,11 @@ _LARGEST = 4 * 1024 * 1024
 
 
 def contents(path: Path, inputs: Iterable[Path] = ()) -> Mapping[Path, object]:
-    """Hash every file that a policy may consist of, or that decides on it.
+    """Hash every file that a reload of the policies may depend on.
 
-    These are the files in its folder and in the folder of its tests, and the inputs of the last load. Other folders
-    are not searched, since a policy may lie at the top of a large tree. Times and sizes are not enough: ``rsync -t``
-    and releases with normalised times replace a file and keep both.
+    These are the YAML and JSON files in the policy's folder and in the folder of its tests, and the files read by the
+    last load. Other folders are not searched, since a policy may lie at the top of a large tree. Times and sizes are
+    not enough: ``rsync -t`` and releases with normalised times replace a file and keep both.
     """
     folder = path if path.is_dir() else path.parent
     digests = {}
@@ -69,11 +69,11 @@ class Watch:
         self._thread = threading.Thread(target=self._run, name="dnp-guard-watch", daemon=True)
 
     def start(self) -> None:
-        """Start the thread."""
+        """Start to check in a background thread."""
         self._thread.start()
 
     def close(self) -> None:
-        """Stop the thread."""
+        """Stop the background thread, and wait for its end."""
         self._stop.set()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join()
@@ -93,7 +93,7 @@ class Watch:
             self._turn()
 
     def _ticks(self) -> Iterator[object]:
-        """Yield once per check, until the watch is closed."""
+        """Yield whenever a check is due, until the watch is closed."""
         try:
             import watchfiles  # noqa: PLC0415 (an extra)
         except ImportError:

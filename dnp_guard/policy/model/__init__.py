@@ -1,1 +1,1 @@
-"""The policy as a value: its fields, and the rules between them."""
+"""The policy as a validated value: its fields, and the rules that concern several of them."""

@@ -16,7 +16,7 @@ class Calibrated(PolicyModel):
     Attributes:
         file: name of the calibration file, as the policy writes it.
         vlm: name of the backend.
-        vlm_revision: revision of the backend; the thresholds do not fit the answers of another.
+        vlm_revision: revision of the backend; the thresholds do not fit the answers of another revision.
     """
 
     file: Text

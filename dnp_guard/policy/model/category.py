@@ -1,4 +1,4 @@
-"""Categories and rules: what to look for, what to inject, and what to do about a finding."""
+"""Categories and rules: what to look for, which negative prompt to inject, and how to react to a finding."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DEFAULT_THRESHOLD = 0.5
 
 
 class Severity(StrEnum):
-    """How bad a category is, mildest first; it scales the strength and breaks ties, nothing else."""
+    """How bad a category is, mildest first; it scales the strength of the negative and breaks ties, nothing else."""
 
     LOW = "low"
     MEDIUM = "medium"
@@ -31,17 +31,17 @@ class Severity(StrEnum):
 
     @property
     def weight(self) -> float:
-        """The factor on the strength: .25, .5, .75 or 1."""
+        """The factor on the strength of the negative: 0.25, 0.5, 0.75 or 1."""
         return (list(Severity).index(self) + 1) / len(Severity)
 
 
 def _default_in_words(schema: dict[str, Any]) -> None:
-    """Remove a default that depends on other keys; the description states it."""
+    """Remove the default from a key's JSON Schema if it depends on other keys; the description states it."""
     del schema["default"]
 
 
 def _at_the_end(threshold: Any) -> Any:
-    """Return the threshold at the end of a run, from a value that is not validated yet; the default if it has none."""
+    """Return the threshold of the last range of a value that is not validated yet; the default if it has no range."""
     if not isinstance(threshold, list | tuple):
         return threshold
     last = threshold[-1] if threshold else None
@@ -51,7 +51,7 @@ def _at_the_end(threshold: Any) -> Any:
 
 
 class CategoryGuidance(PolicyModel):
-    """A category's own guidance."""
+    """The guidance settings that a category has in place of the policy's."""
 
     scale: Scale = Field(description="Scale of this category's negative, in place of the policy's.", examples=[20])
 
@@ -64,10 +64,10 @@ class Taxonomy(PolicyModel):
 
 
 class Category(PolicyModel):
-    """One thing the policy looks for.
+    """One thing that the policy looks for, such as nudity.
 
-    `steer` needs a `negative`. `blur` and `block` also steer during denoising if there is a `negative`; without one
-    they act only at the end.
+    The action `steer` needs a `negative`. `blur` and `block` also steer during denoising if there is a `negative`;
+    without one they act only on the finished image.
     """
 
     id: Identifier = Field(description="Short name, used in rules, records and metrics.", examples=["nudity"])
@@ -198,10 +198,11 @@ class Category(PolicyModel):
         return self.allowed.get(term, ()) if isinstance(self.allowed, Mapping) else self.allowed
 
     def words(self, found: Sequence[str]) -> tuple[str, ...]:
-        """Return the words to inject, without repeats, in policy order.
+        """Return the words to inject as a negative prompt, without repeats, in policy order.
 
         Args:
-            found: the terms that were found, in policy order. An entry with ``${found}`` gives one phrase per term.
+            found: the terms that were found, in policy order. An entry of ``negative`` with the placeholder
+                ``${found}`` gives one phrase per term.
         """
         return tuple(
             dict.fromkeys(

@@ -1,4 +1,4 @@
-"""The end of a generation: the final look, retries, and the replacement for a withheld image."""
+"""The end of a generation: the query of the finished image, retries, and the picture for a withheld image."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class FinalLook(PolicyModel):
 
 
 class Retries(PolicyModel):
-    """Generate an image again whose final look says `retry`, steering away from its findings."""
+    """How to generate an image again, steered away from its findings, if the finished image calls for `retry`."""
 
     most: Annotated[Count, Field(le=10)] = Field(default=1, description="Most retries per image.", examples=[1])
     otherwise: Literal[Action.MONITOR, Action.BLUR, Action.BLOCK] = Field(
@@ -116,7 +116,7 @@ class Withheld(PolicyModel):
     )
 
     def words(self, locale: str) -> str:
-        """Return the text for a person.
+        """Return the text in a person's language, or else in the first language of the policy.
 
         Args:
             locale: language of the person, such as ``de-CH`` or ``de``.

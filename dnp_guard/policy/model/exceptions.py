@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def with_exceptions(policy: Policy, tenant: str | None, at: datetime) -> Policy:
-    """Apply a policy's exceptions for a tenant at a time, and remove its roll-out keys."""
+    """Apply a policy's exceptions for a tenant at a given time, and drop ``select``, ``exceptions`` and ``floor``."""
     if (policy.select, policy.exceptions, policy.floor) == (None, None, None):
         return policy
     data = policy.resolved()

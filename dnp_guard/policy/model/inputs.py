@@ -1,4 +1,4 @@
-"""The rules for a request's own pictures and for noise levels: pure functions that yield the violations."""
+"""Check the settings for input pictures and for noise levels: pure functions that yield the broken rules."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def falling(sigmas: Sequence[float]) -> Iterator[Violation]:
-    """Check that noise levels fall."""
+    """Check that the noise levels at which to query fall."""
     for index, (before, sigma) in enumerate(pairwise(sigmas), start=1):
         if sigma >= before:
             message = f"noise {sigma:g} does not come after {before:g}: noise falls during denoising"
@@ -28,7 +28,10 @@ def falling(sigmas: Sequence[float]) -> Iterator[Violation]:
 
 
 def inputs(of: Inputs | None, categories: Sequence[Category]) -> Iterator[Violation]:
-    """Check that a policy queries the request's own pictures if it compares with them or blocks for them."""
+    """Check that a policy queries input pictures if it compares images with them or refuses requests for them.
+
+    A sensitive or critical category may not compare: it is found whatever the input pictures show.
+    """
     if of is not None and not of.query and of.action is Action.BLOCK:
         message = "`action: block` needs a query of the pictures, but `inputs` has `query: false`"
         yield Violation("inputs-unasked", ("inputs", "action"), message, "Write `query: true`.", (("inputs", "query"),))

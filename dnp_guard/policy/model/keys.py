@@ -18,12 +18,12 @@ Keys = Mapping[str, tuple[str, ...]]
 
 
 def pattern(loc: Loc) -> str:
-    """Return the path of a key without positions in lists: ``categories.threshold``."""
+    """Return the path of a key without list positions: ``categories.threshold`` for that of any category."""
     return ".".join(part for part in loc if isinstance(part, str))
 
 
 def keys_at(loc: Loc, valid: Keys | None = None) -> tuple[str, ...]:
-    """Return the keys that are valid in the mapping at a location, by default those of a policy."""
+    """Return the keys that the mapping at a path accepts, according to ``valid``, by default as in a policy."""
     return (KEYS if valid is None else valid).get(pattern(loc), ())
 
 
@@ -37,7 +37,7 @@ def key_hint(loc: Loc, valid: Keys | None = None) -> str:
 
 
 def keys_of(model: type[BaseModel], where: str = "") -> dict[str, tuple[str, ...]]:
-    """Return the keys of a model and of the models in it, by the path of their mapping."""
+    """Return the keys of a pydantic model and of the models nested in it, by the path of the mapping that has them."""
     keys = {where: tuple(model.model_fields)}
     for name, info in model.model_fields.items():
         for part in (info.annotation, *get_args(info.annotation)):

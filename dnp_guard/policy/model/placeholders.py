@@ -23,7 +23,7 @@ def placeholders(text: str) -> tuple[str, ...]:
 
 
 def render(text: str, **values: str) -> str:
-    """Fill the placeholders of a text, but not those in the values.
+    """Replace the placeholders of a text by their values; a placeholder within a value stays as it is.
 
     Args:
         text: a text whose placeholders are all among ``values``, as in a checked policy.

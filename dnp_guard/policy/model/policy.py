@@ -162,7 +162,7 @@ class Policy(PolicyModel):
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256, in hexadecimal, over the canonical JSON of the resolved policy."""
+        """SHA-256, in hexadecimal, over the policy as canonical JSON with its defaults filled in."""
         return hashlib.sha256(canonical(self.resolved())).hexdigest()
 
     def resolved(self) -> dict[str, Any]:
@@ -170,7 +170,7 @@ class Policy(PolicyModel):
         return self.model_dump(mode="json", exclude_none=True)
 
     def category(self, category_id: str) -> Category:
-        """Return the category with an id.
+        """Return a category by its id.
 
         Raises:
             KeyError: the policy has no such category.
@@ -192,16 +192,17 @@ class Policy(PolicyModel):
         return "shadow" in (self.mode, self.category(category_id).mode)
 
     def scale(self, category_id: str) -> float | None:
-        """Return the scale of a category's separate negative, before strength; None in modes without one."""
+        """Return the scale of a category's separate negative term at full strength; None in modes without the term."""
         own = self.category(category_id).guidance
         return own.scale if own else self.guidance.scale
 
     def steered_by(self, mode: Literal["separate", "attention"], *, guided: bool = True) -> Policy:
-        """Return the same policy with ``auto`` resolved to one mode of steering; the digest stays the same.
+        """Return the policy with the guidance mode ``auto`` replaced by a definite one; the digest stays the same.
 
         Args:
             mode: the mode to use.
-            guided: whether the host has an unconditional prediction, which a separate term beside attention needs.
+            guided: whether the host computes an unconditional prediction, which a separate term besides attention
+                needs.
         """
         if self.guidance.mode not in {"auto", mode}:
             return self
@@ -209,14 +210,14 @@ class Policy(PolicyModel):
             keys: dict[str, Any] = {"attention": None, "escalate": None}
         elif guided:
             keys = {"batched": None}
-        else:  # nothing meets what outlasts a mask there
+        else:  # steer everywhere, since no separate term can remove what a mask leaves
             of = self.guidance.attention
             everywhere = None if of is None else of.model_copy(update={"mask": 1.0})
             keys = {"batched": None, "scale": None, "mask": None, "escalate": None, "attention": everywhere}
         return self._guided_by(mode=mode, **keys)
 
     def by_outputs(self) -> Policy:
-        """Return the same policy, digest included, for a host that cannot steer in attention space after all."""
+        """Return the policy with ``mode: separate``, digest unchanged, for a host that cannot steer in attention."""
         if self.guidance.mode not in {"auto", "attention"}:
             return self
         scale = DEFAULT_SCALE if self.guidance.scale is None else self.guidance.scale
@@ -228,12 +229,12 @@ class Policy(PolicyModel):
         return made
 
     def vocabulary(self) -> tuple[str, ...]:
-        """Return every word or phrase that may be injected, without repeats, in policy order."""
+        """Return every word or phrase that may be injected as a negative prompt, without repeats, in policy order."""
         return tuple(dict.fromkeys(word for category in self.categories for word in category.words(category.terms)))
 
 
 def _violations(policy: Policy) -> Iterator[Violation]:
-    """Yield the rules between fields that a policy breaks."""
+    """Yield every broken rule that concerns several fields of a policy."""
     queries, categories = policy.queries, policy.categories
     if policy.extends is not None:
         yield Violation(

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def questions(policy: Policy) -> tuple[Question, ...]:
-    """Return the questions of one query about one image, in policy order: one per term, or one about the title."""
+    """Return the questions of one query about one image, in policy order: one per term of every category."""
     template = policy.question.template
     return tuple(
         Question(category.id, term, render(template, title=category.title, definition=category.definition, term=term))
@@ -60,7 +60,7 @@ def negation(question: Question) -> Question:
 
 
 def questions_per_image(policy: Policy) -> int:
-    """Return the most questions per image in a whole run, if nothing is found."""
+    """Return the largest number of questions about one image in a whole generation, if nothing is found in it."""
     common = len(policy.queries.steps) + len(policy.queries.sigmas or ())
     count = sum(
         len(category.terms)

@@ -1,4 +1,4 @@
-"""The rules between the fields of a policy: pure functions that yield the violations."""
+"""Check the rules that concern several fields of a policy: pure functions that yield the broken rules."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def unknown_categories(
     categories: Sequence[Category], floor: Floor | None, exceptions: Sequence[PolicyException]
 ) -> Iterator[Violation]:
-    """Check that locks and exceptions name existing categories, and that none excepts a locked or sensitive one."""
+    """Check that locks and exceptions name existing categories, and exceptions neither a locked nor a sensitive one."""
     by_id = {category.id: category for category in categories}
     ids: tuple[Loc, ...] = tuple(("categories", index, "id") for index in range(len(categories)))
     locked = floor.locked if floor else ()
@@ -46,7 +46,7 @@ _LESS = ("skip_probe", "budget_ms", "back_off")
 
 
 def steps(queries: Queries, categories: Sequence[Category]) -> Iterator[Violation]:
-    """Check that steps rise and lie within the run, and that a policy that may skip queries has the final look."""
+    """Check that query steps rise within the run, and that finished images are queried if queries may be skipped."""
     if not queries.steps and not queries.sigmas and not queries.final:
         at: Loc = ("queries", "steps")
         yield Violation(
@@ -119,7 +119,7 @@ _MISTAKEN = re.compile(
 
 
 def _mistaken(text: str, names: Sequence[str]) -> tuple[str, str] | None:
-    """Find a placeholder that is not written as `${name}`, and return it with its name."""
+    """Find a placeholder that is not written as `${name}`, such as `{name}`, and return it with its name."""
     for match in _MISTAKEN.finditer(text):
         name = next(filter(None, match.groups()))
         if match[0] != f"${{{name}}}" and name in names:
@@ -134,12 +134,12 @@ def _unknown_in(text: str, names: Sequence[str]) -> bool:
 def _unknown(text: str, loc: Loc, names: Sequence[str]) -> Iterator[Violation]:
     if mistaken := _mistaken(text, names):
         written, name = mistaken
-        yield Violation("unknown-placeholder", loc, f"`{written}` is no placeholder", f"Write `${{{name}}}`.")
+        yield Violation("unknown-placeholder", loc, f"`{written}` is not a placeholder", f"Write `${{{name}}}`.")
         return
     for name in placeholders(text):
         if name == "$":
             yield Violation(
-                "unknown-placeholder", loc, "a `$` that begins no placeholder", "Write `$$` for a dollar sign."
+                "unknown-placeholder", loc, "a `$` that does not begin a placeholder", "Write `$$` for a dollar sign."
             )
         elif name not in names:
             hint = did_you_mean(name, names, "`${{{}}}`") if names else "Placeholders are not replaced here."
@@ -147,7 +147,7 @@ def _unknown(text: str, loc: Loc, names: Sequence[str]) -> Iterator[Violation]:
 
 
 def replacing(guidance: Guidance, categories: Sequence[Category]) -> Iterator[Violation]:
-    """Check that `mode: replace` has no settings of a separate negative, and attention's settings have their mode."""
+    """Check that `mode: replace` has no keys of a separate term, and that only attention modes have attention keys."""
     also: tuple[Loc, ...] = (("guidance", "mode"),)
     for key in ("attention", "escalate"):
         if getattr(guidance, key) is not None and guidance.mode in {"separate", "replace"}:
@@ -174,7 +174,7 @@ def replacing(guidance: Guidance, categories: Sequence[Category]) -> Iterator[Vi
 
 
 def attending(guidance: Guidance, categories: Sequence[Category]) -> Iterator[Violation]:
-    """Check that `mode: attention` has no settings of a separate term, unless `escalate` may add one."""
+    """Check that `mode: attention` has no keys of a separate negative term, unless `escalate` can add that term."""
     if guidance.mode != "attention":
         return
     also: tuple[Loc, ...] = (("guidance", "mode"),)
@@ -201,7 +201,7 @@ def ids(categories: Sequence[Category]) -> Iterator[Violation]:
 
 
 def words(category: Category, at: Loc) -> Iterator[Violation]:
-    """Check that a category lists its words once, and has placeholders only where they are replaced."""
+    """Check that a category repeats no term or case, and has placeholders only where they are replaced."""
     for index, entry in enumerate(category.negative):
         yield from _unknown(entry, (*at, "negative", index), NEGATIVE)
     lists: list[tuple[Loc, Sequence[str]]] = [((*at, "look_for"), category.look_for)]
@@ -237,7 +237,7 @@ def _excuses(category: Category, lists: Sequence[tuple[Loc, Sequence[str]]], at:
 
 
 def _literal(text: str, loc: Loc) -> Iterator[Violation]:
-    """Check that a text that fills a placeholder contains none; a lone dollar sign is permitted."""
+    """Check that a text contains no placeholder, since it is the value of one; a lone dollar sign is permitted."""
     for name in placeholders(text):
         if name != "$":
             yield Violation(
@@ -314,10 +314,10 @@ def sensitive(
 
 
 def combinations(listed: Sequence[Rule], categories: Sequence[Category], *, known: bool) -> Iterator[Violation]:
-    """Check that a rule names existing categories, without repeats, and that its action is possible.
+    """Check that rules for combined findings name existing categories, without repeats, and have a possible action.
 
     Args:
-        listed: the rules.
+        listed: the rules for combined findings.
         categories: the categories of the policy.
         known: whether category ids are unique; if not, missing ids are not reported.
     """

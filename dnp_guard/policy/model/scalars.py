@@ -29,13 +29,13 @@ MAX_INTEGER = 2**53 - 1
 
 
 class PolicyModel(BaseModel):
-    """A part of a policy: frozen, and an unknown key is an error."""
+    """Base class of every part of a policy: an instance is frozen, and an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def _number(value: Any) -> float | int:
-    """Keep an integer as an integer, since integers and fractions mean different things in ``queries.steps``."""
+    """Check a step number; an integer stays an integer, which ``queries.steps`` reads otherwise than a fraction."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_INTEGER:
         raise PydanticCustomError("step_type", "Input should be a fraction 0 to 1, or a whole step with `of`")
     return value

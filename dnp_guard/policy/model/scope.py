@@ -29,7 +29,7 @@ Time = Annotated[
 
 
 class Select(PolicyModel):
-    """Whom a policy of a store is for; every list that is given must match."""
+    """The callers that a policy is for; a caller must match every list that is given."""
 
     tenants: tuple[Text, ...] = Field(
         default=(), max_length=10_000, description="Tenants that the policy is for. Omitted: all.", examples=[["acme"]]
@@ -45,13 +45,13 @@ class Select(PolicyModel):
     )
 
     def matches(self, tenant: str | None, region: str | None, surface: str | None) -> bool:
-        """Return whether the policy is for a tenant, region and surface; None matches no list."""
+        """Return whether the policy is for a caller; a tenant, region or surface of None (unknown) matches no list."""
         given = ((self.tenants, tenant), (self.regions, region), (self.surfaces, surface))
         return all(not accepted or value in accepted for accepted, value in given)
 
 
 class Floor(PolicyModel):
-    """The lock of a store's floor, or of a base for the policies that extend it."""
+    """The categories that a base policy, such as the floor of a store, locks for the policies built on it."""
 
     locked: tuple[Identifier, ...] = Field(
         default=(),
@@ -62,7 +62,7 @@ class Floor(PolicyModel):
 
 
 class Excepted(PolicyModel):
-    """The settings of an exception."""
+    """The settings of a category that an exception replaces."""
 
     threshold: Probability | None = Field(
         default=None, description="Replaces the category's `threshold`.", examples=[0.8]

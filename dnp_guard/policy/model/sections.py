@@ -31,7 +31,7 @@ DEFAULT_STRENGTH: Literal["severity"] = "severity"
 
 
 class CategoryQueries(PolicyModel):
-    """A category's own steps."""
+    """The query steps that a category has in place of the policy's."""
 
     steps: tuple[StepNumber, ...] = Field(
         max_length=1_000,
@@ -67,7 +67,7 @@ class BackOff(PolicyModel):
 
 
 class SkipProbe(PolicyModel):
-    """When a latent probe makes a query unnecessary."""
+    """When a latent probe, a small network that predicts findings, makes a query unnecessary."""
 
     max_miss: Miss = Field(
         description="Share of the queries with a finding that may be skipped. The final look is never skipped.",
@@ -145,12 +145,12 @@ class Queries(PolicyModel):
 
     @property
     def views(self) -> tuple[View, ...]:
-        """The views of a finished image that join its query."""
+        """The further pictures of a finished image, such as its mirror image, that are put into its query."""
         return tuple(dict.fromkeys(self.final.views)) if isinstance(self.final, FinalLook) else ()
 
     @property
     def final_pictures(self) -> int:
-        """Number of pictures per finished image in its query; 0 if there is no final look."""
+        """Number of pictures of a finished image in its query; 0 if finished images are not queried."""
         return self.final.pictures if isinstance(self.final, FinalLook) else int(self.final)
 
 
@@ -221,7 +221,7 @@ class Attention(PolicyModel):
 
 
 class Guidance(PolicyModel):
-    """How a negative enters the guidance."""
+    """How a negative prompt enters the guidance of the denoiser, and how strongly."""
 
     mode: GuidanceMode = Field(
         default="separate",

@@ -1,4 +1,4 @@
-"""A threshold: one for the whole run, or one per range of the run."""
+"""A threshold: one for the whole denoising run, or one per range of it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class StepRange(PolicyModel):
-    """The threshold of a range of the run.
+    """The threshold in one range of the denoising run.
 
     Attributes:
         begin: fraction of the run where the range begins.
@@ -92,7 +92,7 @@ def at(threshold: float | tuple[StepRange, ...], progress: float | None) -> floa
 
     Args:
         threshold: threshold of a category.
-        progress: fraction of the run; None if unknown, which gives the lowest.
+        progress: fraction of the run; None if unknown, which gives the lowest threshold.
     """
     if not isinstance(threshold, tuple):
         return threshold
@@ -109,7 +109,7 @@ def starts(*thresholds: float | tuple[StepRange, ...]) -> tuple[float, ...]:
 
 
 def lowest(one: float | tuple[StepRange, ...], other: float | tuple[StepRange, ...]) -> float | list[dict[str, float]]:
-    """Return the lower of two thresholds at every point of the run, as a policy writes it."""
+    """Return the lower of two thresholds at every point of the run, in the form of a policy file."""
     if not isinstance(one, tuple) and not isinstance(other, tuple):
         return min(one, other)
     begins = starts(one, other)
@@ -125,7 +125,7 @@ def falls(was: float | tuple[StepRange, ...], now: float | tuple[StepRange, ...]
 
 
 def in_words(threshold: float | tuple[StepRange, ...]) -> str:
-    """Return a threshold in words.
+    """Return a threshold as text, such as ``0.5``, or ``0.7 from 0 to 0.3, 0.5 from 0.3 to 1``.
 
     >>> in_words(0.5)
     '0.5'

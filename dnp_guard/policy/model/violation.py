@@ -14,10 +14,10 @@ class Violation:
 
     Attributes:
         code: stable kebab-case name of the rule.
-        loc: the value to mend.
-        message: the fault, in words.
+        loc: path of the value to mend.
+        message: description of the mistake.
         hint: how to mend it.
-        also: the other values in the rule; if one of them is invalid by itself, this violation is not reported.
+        also: paths of the other values in the rule; if one of them is invalid by itself, the violation is not reported.
     """
 
     code: str

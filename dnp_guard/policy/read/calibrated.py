@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from dnp_guard.policy.read.document import Document
 
 MAX_CALIBRATION = 4 * 1024 * 1024
-"""Most bytes of a calibration file; the curves are the larger part."""
+"""Largest size of a calibration file in bytes; its curves are the larger part."""
 
 
 class _Range(BaseModel):
@@ -47,8 +47,8 @@ class _File(BaseModel):
 def apply(document: Document, folder: Path) -> dict[Path, str]:
     """Read the calibrations that the categories of a document name, and insert them.
 
-    The name in ``calibration`` is replaced by the model that the file names. A category without a ``threshold`` gets
-    the file's. Mistakes are added to the document's problems.
+    The file name in ``calibration`` is replaced by the model that the file names. A category without a ``threshold``
+    gets the threshold in the file. Mistakes are added to the document's problems.
 
     Args:
         document: data of one file, before ``extends`` is applied.
@@ -116,14 +116,15 @@ def _taken(raw: bytes, name: str, category: str) -> tuple[dict[str, str], list[d
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"])) or "the file"
-        raise _Unusable(f"`{name}` is no calibration: {where}: {first['msg'][:100]}", _HINT) from None
+        raise _Unusable(f"`{name}` is not a calibration file: {where}: {first['msg'][:100]}", _HINT) from None
     if category not in file.categories:
         known = list(file.categories)
         raise _Unusable(f"`{name}` has no category `{category[:60]}`", did_you_mean(category, known) or _HINT)
     measured = file.categories[category]
     for part in measured:
         if part.positives < 1 or part.positives >= part.n:
-            message = f"`{name}` lacks pictures of one kind from {part.begin:g} to {part.end:g}"
+            kind = "with" if part.positives < 1 else "without"
+            message = f"`{name}` lacks pictures {kind} the category from {part.begin:g} to {part.end:g}"
             raise _Unusable(message, "Measure with more pictures, or fewer ranges.")
     ranges = [{"from": part.begin, "to": part.end, "value": part.threshold} for part in measured]
     if not joined([StepRange.model_validate(part) for part in ranges]):

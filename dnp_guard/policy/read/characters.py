@@ -47,7 +47,7 @@ class Doubtful:
     Attributes:
         text: the part itself.
         code: stable kebab-case name of the kind of problem.
-        message: the fault, in words.
+        message: description of the problem.
         hint: how to mend it.
     """
 
@@ -58,7 +58,7 @@ class Doubtful:
 
 
 def doubtful(text: str) -> Doubtful | None:
-    """Return the first part of a text that misleads a reader: a joiner between letters, or a word in two scripts."""
+    """Return the first part that misleads a reader: an invisible joiner between letters, or a word in two scripts."""
     for match in JOINERS.finditer(text):
         around = text[max(0, match.start() - 1) : match.start()] + text[match.end() : match.end() + 1]
         if around and all(_script(character) in _JOINED_SCRIPTS or character.isspace() for character in around):
@@ -80,7 +80,7 @@ def _script(character: str) -> str:
 
 
 def name_of(character: str) -> str:
-    """Return the name of an invisible character in a message."""
+    """Return the code point of a character, such as ``U+200B``, to name it in a message."""
     return f"U+{ord(character):04X}"
 
 

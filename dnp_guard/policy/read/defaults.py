@@ -1,4 +1,4 @@
-"""Changed defaults: a policy that omits such a key asks other questions than when it was written."""
+"""Find changed defaults: a policy that omits their keys now asks other questions than when it was written."""
 
 from __future__ import annotations
 

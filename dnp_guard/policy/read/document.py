@@ -21,7 +21,7 @@ class Place:
     Attributes:
         line: 1-based.
         column: 1-based.
-        text: a scalar as written.
+        text: value as written in the file; empty for a mapping or a list.
         file: name of the file, if it is not the document's own, as for a value from ``extends``.
     """
 
@@ -56,7 +56,7 @@ class Document:
     doubts: list[Problem] = field(default_factory=list)
 
     def place(self, loc: Loc, *, key: bool = False) -> Place:
-        """Return the position of a value or its key; if the file does not have it, of the nearest value around it."""
+        """Return the position of a value or its key; if the file does not have it, that of the value around it."""
         if key and loc in self.keys:
             return self.keys[loc]
         while loc and loc not in self.values:

@@ -46,7 +46,7 @@ Locs = tuple["Loc", "Loc", "Loc"]
 
 
 class _Merge:
-    """Merges data and positions."""
+    """Merges the data of two documents, and the positions of their keys and values."""
 
     def __init__(self, base: Document, over: Document) -> None:
         self.base, self.over = base, over
@@ -54,7 +54,7 @@ class _Merge:
         self._moved: dict[Loc, Loc] = {}
 
     def both(self, base: dict[str, Any], over: dict[str, Any], at: Locs) -> dict[str, Any]:
-        """Merge two mappings."""
+        """Merge two mappings at the paths ``at``, key by key."""
         self._place(self.over, at[1], at[2])
         gone = {name for key, names in TOGETHER.get(at[2], {}).items() if _changes(base, over, key) for name in names}
         data: dict[str, Any] = {}
@@ -117,7 +117,7 @@ class _Merge:
                 into[new] = replace(place, file=place.file or document.file)
 
     def unread(self) -> None:
-        """Carry over the paths of the extension's values that could not be read."""
+        """Copy the paths of unreadable values from the extending document to the result."""
         for loc in self.over.unread:
             self.out.unread.add((*self._moved.get(loc[:-1], loc[:-1]), loc[-1]) if loc else loc)
 

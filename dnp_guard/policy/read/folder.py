@@ -1,4 +1,4 @@
-"""The files of a folder that are policies or tests, and those that only look like them."""
+"""List the files of a policy folder, and report those that would be ignored because of their names."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def named(files: Iterable[Path]) -> list[Path]:
 
 
 def misnamed(files: Iterable[Path]) -> Iterator[Problem]:
-    """Yield problems for files that would never be read, such as a floor or a test without effect."""
+    """Yield one problem per YAML file that is never read because its name does not end in ``.yaml``."""
     for file in named(files):
         if file.suffix.lower() in {".yml", ".yaml"} and file.suffix != ".yaml":
             message = f"`{file.name}` is never read: policies and their tests end in .yaml."

@@ -38,7 +38,7 @@ def warnings(loaded: Loaded, at: datetime | None = None) -> Iterator[Problem]:
 
     Args:
         loaded: the policy.
-        at: time to compare exceptions with; now by default.
+        at: time at which exceptions must not have ended; now by default.
     """
     yield from loaded.document.doubts
     for loc, code, message, hint in _doubts(loaded.policy, loaded.document.data, at or datetime.now(UTC)):
@@ -108,7 +108,10 @@ def _listed(terms: Sequence[str]) -> str:
 
 
 _EXTREMES = {
-    "threshold": ("every term is found, whatever the model sees", "only a term that is wholly certain is found"),
+    "threshold": (
+        "every term is found, whatever the model sees",
+        "a term is found only if the model is certain",
+    ),
     "final_threshold": ("every finished image shows it", "hardly any finished image shows it"),
     "allowed_threshold": ("every finding is excused", "hardly any finding is excused"),
 }

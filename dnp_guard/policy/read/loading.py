@@ -78,7 +78,7 @@ class Loaded:
     Attributes:
         policy: the checked policy.
         inputs: SHA-256, in hexadecimal, of every file that was read, the policy's own first.
-        document: the positions of its parts.
+        document: the plain data of the policy, with the position of every key and value.
     """
 
     policy: Policy
@@ -111,7 +111,7 @@ def parse_policy(text: bytes, file: str) -> Policy:
 
 
 def _checked(document: Document) -> Policy:
-    """Validate a document into a policy, and check that it loosens no locked category of its bases."""
+    """Validate a document into a policy, and check that it loosens no category that a policy it extends has locked."""
     policy = validate(document)
     if problems := [
         document.problem(
@@ -133,7 +133,7 @@ def _place_of(policy: Policy, change: Change) -> Loc:
 
 
 class _Reading:
-    """Reads one policy and its bases."""
+    """Reads one policy and its bases, the policies that it extends."""
 
     def __init__(self) -> None:
         self.inputs: dict[Path, str] = {}
@@ -156,10 +156,10 @@ class _Reading:
         return made
 
     def _base(self, document: Document, name: str, loc: Loc, path: Path, chain: tuple[Path, ...]) -> Document:
-        """Return the document of a base.
+        """Return the document of the policy that ``extends`` names, with its own bases applied.
 
         Raises:
-            PolicyError: the base may not be read, or is invalid.
+            PolicyError: the named policy lies outside the folder, does not exist, or is invalid, among others.
         """
         problem, target = _target(document, name, loc, path, chain)
         if problem is not None:
@@ -175,7 +175,7 @@ class _Reading:
 
 
 def _extended(document: Document) -> Iterator[tuple[Loc, str]]:
-    """Yield the files that a document extends, with their paths; validation reports a name that is not a text."""
+    """Yield the file names in ``extends``, after their paths in the document; validation reports any other value."""
     names = document.data.get("extends") if isinstance(document.data, dict) else None
     if isinstance(names, str) and names.strip():
         yield ("extends",), names.strip()
@@ -184,7 +184,7 @@ def _extended(document: Document) -> Iterator[tuple[Loc, str]]:
 
 
 def _twice(below: Document, base: Document, over: Document) -> Iterator[Problem]:
-    """Yield problems for categories that two bases define and the extending policy does not."""
+    """Yield one problem per category that two bases define, if the policy that extends them does not define it."""
     for name in _ids(base):
         if name in _ids(below) and name not in _ids(over):
             message = f"two policies that this one extends define `{name}`, and `{base.file}` overrides the other"
@@ -201,7 +201,7 @@ def _ids(document: Document) -> list[str]:
 def _target(
     document: Document, name: str, loc: Loc, path: Path, chain: tuple[Path, ...]
 ) -> tuple[Problem | None, Path]:
-    """Return the file that ``extends`` names, and a problem if it may not be read."""
+    """Return the file that ``extends`` names, after a problem if it cannot be extended."""
     folder = path.parent
     target = folder / name
     shown = shorten(name)

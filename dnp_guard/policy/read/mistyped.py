@@ -1,8 +1,8 @@
 """Find the first mistyped line in a text that the parser cannot read, and explain it in plain words.
 
-A parser reports a fault where it can go no further, which is often many lines after the line to mend. These checks read
-the text line by line, as a person does: is the quote closed, does a colon and a space follow the key, does the line
-begin where another did?
+A parser reports a mistake where it can go no further, which is often many lines after the line to mend. These checks
+read the text line by line, as a person does: is the quote closed, do a colon and a space follow the key, does the line
+begin at the same column as another?
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _CONTAINERS = frozenset(path.rpartition(".")[2] for path in KEYS)
 
 @dataclass(slots=True)
 class _Level:
-    """Lines that begin at one column: keys, or the dashes of a list.
+    """A level of nesting: the lines that begin at one column, either keys or the dashes of a list.
 
     Attributes:
         column: 0-based.
@@ -56,12 +56,12 @@ class _Level:
 
 
 def mistyped(text: str, file: str, last: int) -> Problem | None:
-    """Return the first mistyped line.
+    """Return a problem that explains the first mistyped line.
 
     Args:
         text: text of the file.
         file: name of the file in the problem.
-        last: line at which the parser gave up, 1-based; later lines are not at fault.
+        last: line at which the parser gave up, 1-based; the mistake is not on a later line.
 
     Returns:
         The problem; None if no line looks mistyped.
@@ -75,14 +75,14 @@ def mistyped(text: str, file: str, last: int) -> Problem | None:
 
 @dataclass(slots=True)
 class _Reading:
-    """Reads the lines in order, and tracks the open levels."""
+    """Reads the lines in order, and tracks the open levels of nesting."""
 
     lines: list[str]
     levels: list[_Level] = field(default_factory=list)
     number: int = 0
 
     def faults(self, last: int) -> Iterator[tuple[int, Fault]]:
-        """Yield the faults, with the number of the line under inspection; later ones may only follow from the first."""
+        """Yield mistakes after the number of the line that was read; all but the first may be consequences of it."""
         while self.number < last:
             number, line = self.number, self.lines[self.number]
             self.number += 1
@@ -111,7 +111,7 @@ class _Reading:
         return self._entry(line, column, rest)
 
     def _entry(self, line: str, column: int, rest: str) -> Fault | None:
-        """Return a line without its dashes: a key and perhaps a value, an item of a list, or more of the text above."""
+        """Check a line after its dashes: a key with or without a value, a list item, or more of the text above."""
         match = KEY.match(rest)
         if match is None:
             return self._keyless(line, column, rest)
@@ -139,10 +139,10 @@ class _Reading:
             above.plain = True
             return self._value(line, column, above)
         hint = f"Indent it further than `{above.key}`, or write" if above and above.plain else "Write"
-        return Fault(column, f"`{shorten(rest)}` is no `key: value`", f"{hint} a key, a colon, a space and the value.")
+        return Fault(column, f"`{shorten(rest)}` is not `key: value`", f"{hint} a key, a colon, a space and the value.")
 
     def _begin(self, column: int, rest: str, *, dash: bool) -> Fault | None:
-        """Check that a key or a dash begins at a valid column, and make its level the last."""
+        """Check that a key or a dash begins at a valid column, and make its level of nesting the innermost."""
         closed: _Level | None = None
         while self.levels and self.levels[-1].column > column:
             closed = self.levels.pop()
@@ -157,7 +157,7 @@ class _Reading:
         return None
 
     def _same(self, top: _Level, column: int, rest: str, *, dash: bool) -> Fault | None:
-        """Return a line that begins at the column of a line above."""
+        """Check a line at the column of an open level: a key must follow keys, and a dash must follow dashes."""
         if top.dash == dash:
             return None
         if dash and top.value is None:
@@ -172,7 +172,7 @@ class _Reading:
         return Fault(column, "there is no dash before this item of the list", f"Write `- {shorten(rest)}`.")
 
     def _value(self, line: str, start: int, level: _Level) -> Fault | None:
-        """Check a value that begins in a line and may end in a later one."""
+        """Check a value that begins on this line and may end on a later one."""
         text = line[start:]
         if match := SPACES.match(line, start):
             return fault_of_space(match)
@@ -189,7 +189,7 @@ class _Reading:
         return bad_plain(text, start, level.key)
 
     def _skip_deeper(self, column: int) -> None:
-        """Skip the lines of a block text."""
+        """Skip the lines of a block text, which are indented further than its key."""
         while self.number < len(self.lines):
             line = self.lines[self.number]
             if line.strip() and len(line) - len(line.lstrip(" ")) <= column:
@@ -198,7 +198,7 @@ class _Reading:
 
 
 def _nowhere(column: int, shown: str, top: _Level | None, closed: _Level, *, dash: bool) -> Fault:
-    """Return a fault for a line at a column where no line above begins: right of ``top``, left of ``closed``."""
+    """Describe a line at a column where no line above begins, between those of the levels ``top`` and ``closed``."""
     if dash and top and not closed.dash and top.value is None:
         message = "there is no dash before this item of the list"
         return Fault(closed.column, message, "Begin each item with a dash: `- `.", closed.line)
@@ -215,7 +215,7 @@ def _nowhere(column: int, shown: str, top: _Level | None, closed: _Level, *, das
 
 
 def _too_far(column: int, rest: str, top: _Level, *, dash: bool) -> Fault:
-    """Return a fault for a line that is indented under a key that already has a value."""
+    """Describe the mistake of a line that is indented under a key that already has a value."""
     if top.column == 0 and top.key not in KEYS[""] and any(top.key in names for names in KEYS.values()):
         where = next(path for path, names in KEYS.items() if top.key in names)
         message = f"`{top.key}` begins at column 1, but belongs under `{where}`"

@@ -1,4 +1,4 @@
-"""Find the end of a value in quotes, brackets or braces, or what is missing from it."""
+"""Find the end of a YAML value in quotes, brackets or braces, or the mistake that keeps it from ending."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class Unfinished:
     """A value that does not end as it should.
 
     Attributes:
-        line: 0-based.
-        column: 0-based.
-        message: the fault, in words.
-        hint: text to type.
+        line: line of the mistake, 0-based.
+        column: column of the mistake, 0-based.
+        message: description of the mistake.
+        hint: how to mend it.
     """
 
     line: int
@@ -47,7 +47,7 @@ def end_of_value(lines: Sequence[str], line: int, column: int, around: int) -> P
         around: column of the value's key; a key at that column or left of it ends the value.
 
     Returns:
-        The last line of the value and the column after it, or the fault.
+        The last line of the value and the column after it, or the mistake that keeps the value from ending.
     """
     first = lines[line][column]
     end = _quoted(lines, line, column, around) if first in "\"'" else _Brackets(lines, around).read(line, column)
@@ -71,7 +71,7 @@ def end_of_value(lines: Sequence[str], line: int, column: int, around: int) -> P
 
 
 def _quoted(lines: Sequence[str], line: int, column: int, around: int) -> Place | Unfinished:
-    """Return the position after the closing quote."""
+    """Return the position after the closing quote of the text that begins at a position, or the mistake in it."""
     quote, begun = lines[line][column], (line, column)
     column += 1
     while line < len(lines):
@@ -116,7 +116,7 @@ class _Brackets:
         self._begins = True  # whether an item may begin here
 
     def read(self, line: int, column: int) -> Place | Unfinished:
-        """Return the position after the bracket that closes the one at a position."""
+        """Return the position after the bracket that closes the one at a position, or a mistake before it."""
         while line < len(self._lines):
             while column < len(self._lines[line]) and not self._comment(line, column):
                 fault = self._fault(line, column)
@@ -139,7 +139,7 @@ class _Brackets:
         return text[column] == "#" and text[max(0, column - 1) : column] in {"", " ", "\t"}
 
     def _fault(self, line: int, column: int) -> Unfinished | None:
-        """Return the fault of the character at a position."""
+        """Return the mistake that a character makes, such as a comma without an item before it; None if it is valid."""
         text = self._lines[line]
         character = text[column]
         if character == "{" and text[column - 1 : column] == "$":
@@ -151,7 +151,7 @@ class _Brackets:
         return None
 
     def _take(self, line: int, column: int) -> Place | Unfinished:
-        """Move past the character, or the text in quotes, at a position."""
+        """Read the character, or the text in quotes, at a position; return the position after it, or a mistake."""
         character = self._lines[line][column]
         if character in "\"'" and self._begins:
             end = _quoted(self._lines, line, column, self._around)

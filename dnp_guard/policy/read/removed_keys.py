@@ -55,12 +55,12 @@ _VALUES = {
 
 
 def removed_key(loc: Loc) -> Removed | None:
-    """Return the removal of an unknown key; None if it never was a key."""
+    """Return why a key was removed, and what replaces it; None if it never was a key."""
     return _KEYS.get(pattern(loc))
 
 
 def removed_value(loc: Loc, value: object) -> Removed | None:
-    """Return the removal of a value that a key does not accept; None if it never was accepted."""
+    """Return why a value of a key was removed, and what replaces it; None if the key never accepted it."""
     return _VALUES.get((pattern(loc), value)) if isinstance(value, str) else None
 
 
@@ -80,7 +80,7 @@ def without_removed(text: str) -> str:
 
 
 def _edit(text: str, node: Node, loc: Loc) -> tuple[int, int, str] | None:
-    """Return the first range of the text to change, and its replacement."""
+    """Return the start, the end and the replacement of the first part of the text to change; None if there is none."""
     if not isinstance(node, MappingNode):
         gone = removed_value(loc, node.value)
         return (node.start_mark.index, node.end_mark.index, gone.value) if gone else None
@@ -101,7 +101,11 @@ def _goes(node: Node, loc: Loc) -> bool:
 
 
 def _entry(text: str, mapping: MappingNode, place: int) -> tuple[int, int]:
-    """Return the range of one entry: its lines; in braces up to the next entry, or for the last from the one before."""
+    """Return the start and the end of a mapping's entry in the text.
+
+    An entry in braces goes with the comma after it, or if it is the last, with the comma before it. Any other entry is
+    whole lines.
+    """
     key, value = mapping.value[place]
     start, end = key.start_mark.index, value.end_mark.index
     if not mapping.flow_style:

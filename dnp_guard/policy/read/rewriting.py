@@ -66,7 +66,7 @@ class Misfit:
 
 
 def rewritten(misfit: Misfit, names: Sequence[str] = ()) -> str:
-    """Return the hint for a value that does not fit; empty if there is no suggestion.
+    """Return the hint for a value that does not fit its key; empty if there is no suggestion.
 
     Args:
         misfit: the value.

@@ -67,7 +67,7 @@ def scan(raw: bytes, file: str) -> Document:
     except Exception as error:  # noqa: BLE001 (the parser also raises ValueError, OverflowError and others)
         raise PolicyError([_unreadable(text, file, error, reader)]) from None
     if reader.documents == 0:
-        raise PolicyError([Problem(file, 1, 1, "empty-file", "the file says nothing.", "Begin with `format: 1`.")])
+        raise PolicyError([Problem(file, 1, 1, "empty-file", "the file has no content.", "Begin with `format: 1`.")])
     return reader.document
 
 
@@ -102,7 +102,7 @@ class _Open:
 
 
 class _Reader:
-    """Builds the document from the events."""
+    """Builds the document from the parser's events."""
 
     def __init__(self, file: str, text: str, yaml: YAML) -> None:
         self.document = Document(file)
@@ -147,10 +147,10 @@ class _Reader:
             self._problem(place, "alias", f"`*{event.anchor}` stands for something written elsewhere", hint)
         elif event.anchor:
             hint = "Delete it, or put text that begins with `&` in quotes."
-            self._problem(place, "anchor", f"`&{event.anchor}` is no part of a policy", hint)
+            self._problem(place, "anchor", f"`&{event.anchor}` is not permitted in a policy", hint)
         if tag := getattr(event, "tag", None):
             hint = "Delete it, or put text that begins with `!` in quotes."
-            self._problem(place, "tag", f"`{_as_written(str(tag))}` is no part of a policy", hint)
+            self._problem(place, "tag", f"`{_as_written(str(tag))}` is not permitted in a policy", hint)
         parent = self._open[-1] if self._open else None
         if parent and isinstance(parent.target, dict) and parent.key is None:
             self._key(event, place, parent, parent.target)
@@ -165,7 +165,7 @@ class _Reader:
         elif isinstance(event, ScalarEvent):
             name = event.value
             if name == "<<" and event.implicit[0]:
-                self._problem(place, "merge-key", "`<<` is no key of a policy", "Write the keys out.")
+                self._problem(place, "merge-key", "`<<` is not a key of a policy", "Write the keys out.")
             elif name in target:
                 self._again(name, place, parent)
             elif not self._hides(name, place, key=True):
@@ -207,7 +207,7 @@ class _Reader:
         self._problem(place, "duplicate-key", message, hint)
 
     def _mistyped(self, event: ScalarEvent) -> bool:
-        """Return whether a text contains a slip of its author: typeset quotes, or the next key."""
+        """Report typeset quotes around a text, or a next key that became part of it; return whether there are any."""
         line, column = event.start_mark.line, event.start_mark.column
         if event.style in {"|", ">"}:
             return False
@@ -256,7 +256,7 @@ class _Reader:
         return event.value
 
     def _hides(self, text: str, place: Place, *, key: bool = False) -> bool:
-        """Return whether a text hides something from its reader; invisible characters only get here by an escape."""
+        """Report characters that mislead a reader, such as an escaped invisible one; return whether there are any."""
         if hidden := HIDDEN.search(text):
             message = f"character {name_of(hidden[0])}, made by a backslash, does not show"
             self._problem(place, "hidden-character", message, "Delete it.")
@@ -271,7 +271,7 @@ class _Reader:
         return True
 
     def _within(self, place: Place, part: str) -> Place:
-        """Return the position of a part of a text in its line, or of the text itself."""
+        """Return the position of a part of a text on its first line; if it is not there, that of the text."""
         column = self._lines[place.line - 1].find(part, place.column - 1)
         return Place(place.line, column + 1) if column >= 0 else place
 

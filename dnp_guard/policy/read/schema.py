@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 
 def schema() -> dict[str, Any]:
-    """Return the JSON Schema of format 1; it lacks the rules between fields, which ``policy check`` covers."""
+    """Return the JSON Schema of policies; rules that concern several fields are checked only by ``policy check``."""
     made = _schema(Policy, "dnp_guard policy, format 1")
     needed = [key for key in made.pop("required") if key != "categories"]
     return {**made, "required": needed, "anyOf": [{"required": ["categories"]}, {"required": ["extends"]}]}
 
 
 def schema_of_tests() -> dict[str, Any]:
-    """Return the JSON Schema of a file of tests, format 1."""
+    """Return the JSON Schema of test files."""
     return _schema(TestFile, "dnp_guard policy tests, format 1")
 
 
@@ -42,7 +42,7 @@ def _tidy(node: Any, *, names: bool = False) -> Any:
 
     Args:
         node: any part of a schema.
-        names: whether the keys of this mapping are names, not keywords.
+        names: whether the keys of this mapping are names of properties or definitions, not schema keywords.
     """
     if isinstance(node, list):
         return [_tidy(item) for item in node]

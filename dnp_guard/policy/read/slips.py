@@ -36,10 +36,10 @@ class Fault:
     """A mistyped place in a line.
 
     Attributes:
-        column: 0-based.
-        message: the fault, in words.
-        hint: text to type.
-        line: 0-based; None for the line under inspection.
+        column: column of the mistake, 0-based.
+        message: description of the mistake.
+        hint: how to mend it.
+        line: line of the mistake, 0-based; None for the line that is being read.
     """
 
     column: int
@@ -54,18 +54,18 @@ def bare(text: str) -> str:
 
 
 def fault_of_space(match: re.Match[str]) -> Fault:
-    """Describe an unusual space character, such as a no-break space, as a fault of a line."""
+    """Describe the mistake of a matched space character that is not the ordinary one, such as a no-break space."""
     return strange_space(match[0], match.start())
 
 
 def strange_space(character: str, column: int) -> Fault:
-    """Return the fault of an unusual space at a column."""
+    """Describe the mistake of a space character at a column that is not the ordinary one."""
     message = f"a space that is not the ordinary one (U+{ord(character):04X})"
     return Fault(column, message, "Delete it and type an ordinary space.")
 
 
 def bad_dash(rest: str, column: int) -> Fault | None:
-    """Return the fault of a dash at the beginning of a line, or of a character used as one."""
+    """Find a mistake in the dash of a list item: no space after it, or another character in its place."""
     if match := re.match(r"-(\s)", rest):
         if match[1] == "\t":
             return Fault(column + 1, "a tab after the dash", "Use a space in its place.")
@@ -74,13 +74,13 @@ def bad_dash(rest: str, column: int) -> Fault | None:
     if re.match(r"-[A-Za-z{\[\"']", rest):
         return Fault(column, "there is no space after the dash", f"Write `- {shorten(rest[1:])}`.")
     if rest[0] in _BULLETS and rest[1:2] == " ":
-        message = f"`{rest[0]}` is no dash: an item of a list begins with `-`"
+        message = f"`{rest[0]}` is not a dash: an item of a list begins with `-`"
         return Fault(column, message, f"Write `- {shorten(rest[1:].strip())}`.")
     return None
 
 
 def bad_plain(text: str, start: int, key: str) -> Fault | None:
-    """Return the fault of a text without quotes.
+    """Find a mistake in a text without quotes on one line, such as a second colon.
 
     Args:
         text: the line from the beginning of the text.
@@ -111,12 +111,12 @@ def bad_plain(text: str, start: int, key: str) -> Fault | None:
 
 
 def no_colon(rest: str, column: int, *, item: bool) -> Fault | None:
-    """Return the fault of a key without its colon, or without the space after it.
+    """Find a key without its colon, or without the space after the colon.
 
     Args:
-        rest: rest of the line.
-        column: column of the rest.
-        item: whether a dash precedes it, so that it may be text unless it has a colon.
+        rest: rest of the line, which may begin with the key.
+        column: column at which the rest begins.
+        item: whether a dash precedes the rest, so that it is a plain text if it has no colon.
     """
     key = key_of(rest)
     if key is None or (item and not key[2]):
@@ -128,7 +128,7 @@ def no_colon(rest: str, column: int, *, item: bool) -> Fault | None:
 
 
 def key_of(text: str) -> tuple[str, str, bool] | None:
-    """Return a key without a colon or without the space after it: name, value, and whether it has a colon."""
+    """Split a mistyped ``key value`` or ``key:value`` into name, value and whether it has a colon; None if neither."""
     plain = bare(text).strip()
     for pattern, colon in ((_NO_SPACE, True), (_NO_COLON, False)):
         match = pattern.match(plain)
@@ -139,7 +139,7 @@ def key_of(text: str) -> tuple[str, str, bool] | None:
 
 
 def continued(text: str) -> tuple[str, str] | None:
-    """Return the key and value of a line that was read as a continuation of the text above."""
+    """Return the key and value of a line that the parser took for more of the text above; None if it has no key."""
     if match := KEY.match(text):
         name = match["name"]
         return (name, text[match.end() :].strip()) if name in KNOWN else None
@@ -148,7 +148,7 @@ def continued(text: str) -> tuple[str, str] | None:
 
 
 def bad_text(value: str, line: int, column: int) -> Fault | None:
-    """Return the fault of a whole text without quotes.
+    """Find a mistake in a text without quotes as the parser read it: typeset quotes, or a quote that closes nothing.
 
     Args:
         value: the text.
@@ -165,7 +165,7 @@ def bad_text(value: str, line: int, column: int) -> Fault | None:
 
 
 def bad_continuation(first: str, further: Sequence[str], line: int, column: int) -> Fault | None:
-    """Return the fault of a key or a list item that was read as a continuation of the text above.
+    """Find a key or a list item that the parser took for more of the text above.
 
     Args:
         first: first line of the text, from the beginning of the text.

@@ -55,7 +55,7 @@ AtTheEnd = Literal["none", "monitor", "steer", "blur", "block"]
 
 
 class Steering(PolicyModel):
-    """The expected negatives, and the expected action at the end."""
+    """The negative prompts that a case expects after its queries, and the action that it expects at the end."""
 
     negatives: tuple[tuple[Text, ...], ...] | None = Field(
         default=None,
@@ -89,7 +89,7 @@ class Expect(Steering):
 
 
 class Case(PolicyModel):
-    """One image: the answers to its queries, or the image itself, and the expected result."""
+    """One image: the answers to its queries, or an image file to query, and the expected result."""
 
     name: Text = Field(description="Claim of the case, as a sentence.", examples=["A bare breast is steered away"])
     looks: tuple[AnyLook, ...] = Field(
@@ -184,7 +184,7 @@ def _unknown_terms(document: Document, tests: TestFile, policy: Policy) -> Itera
         for way, look in [*ways, (("cases", index, "final"), case.final or {})]:
             for term in look if isinstance(look, Mapping) else ():
                 if term not in known:
-                    message = f"`{term}` is no term or allowed case of policy `{policy.name}`"
+                    message = f"`{term}` is neither a term nor an allowed case of policy `{policy.name}`"
                     yield document.problem((*way, term), "unknown-term", message, did_you_mean(term, known), key=True)
 
 

@@ -72,7 +72,7 @@ MAX_PROBLEMS = 200
 
 
 def validate(document: Document) -> Policy:
-    """Check a document against the policy models and the rules between their fields.
+    """Check a document against the policy models and the rules that concern several of their fields.
 
     Args:
         document: plain data, with ``extends`` applied.
@@ -102,7 +102,7 @@ def validate(document: Document) -> Policy:
 
 
 def read_as(model: type[ModelT], document: Document) -> ModelT:
-    """Check a document against a model without rules between its fields, such as a test file.
+    """Check a document against a pydantic model other than a policy, such as that of a test file.
 
     Raises:
         PolicyError: the document is invalid; carries all problems, in the order of the file.
@@ -152,10 +152,10 @@ def _check(document: Document) -> tuple[Policy | None, list[Problem]]:
 
 
 def _violations(data: Any, details: list[ErrorDetails], doubtful: set[Loc]) -> Iterable[Violation]:
-    """Return the broken rules between fields, even if pydantic stopped at invalid fields before checking the rules.
+    """Return the broken rules that concern several fields, which pydantic checks only if no field is invalid.
 
-    Invalid values are removed and the rest is checked again. ``doubtful`` collects the removed values, so that no rule
-    about them is reported.
+    Invalid values are removed and the rest is checked again. ``doubtful`` collects the paths of the removed values, so
+    that no rule about them is reported.
     """
     for _ in range(_ROUNDS):
         for detail in details:
@@ -190,7 +190,7 @@ def _take_out(data: Any, detail: ErrorDetails) -> set[Loc]:
 
 
 def _meanings(details: list[ErrorDetails], keys: Keys | None = None) -> dict[Loc, Loc]:
-    """Return the probable meaning of unknown keys: the most similar key, or the only one that is missing beside it."""
+    """Return the key that every unknown one probably means: the most similar, or the only one missing beside it."""
     unknown = [detail["loc"] for detail in details if detail["type"] == "extra_forbidden"]
     missing = [detail["loc"] for detail in details if detail["type"] == "missing"]
     meant = {}
@@ -209,7 +209,7 @@ def _meant(loc: Loc) -> Loc:
 
 
 def _without_echoes(details: list[ErrorDetails]) -> list[ErrorDetails]:
-    """Remove the error that a list is too short only because its items are invalid."""
+    """Remove the error that a list is too short if items of the list are invalid, since these are the cause."""
     return [
         detail
         for detail in details
@@ -258,7 +258,7 @@ def _field_problem(
 
 
 def _ids(document: Document, loc: Loc) -> list[str]:
-    """Return the ids of categories that a value may name; empty for a value that is not a category."""
+    """Return the ids of the policy's categories if the value at a path names a category; empty if it does not."""
     if loc[0] not in {"rules", "floor", "exceptions"}:
         return []
     categories = document.data.get("categories") if isinstance(document.data, dict) else None

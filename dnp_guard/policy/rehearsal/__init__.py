@@ -1,1 +1,1 @@
-"""Try policies without a generation: given or recorded answers go through the real judge. No torch."""
+"""Try policies without generating images: the guard's real rules decide about given or recorded answers. No torch."""

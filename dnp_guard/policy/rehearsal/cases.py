@@ -39,12 +39,12 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """The result of a case.
+    """The result of running one case of a test file.
 
     Attributes:
         case: the case.
         line: line where the case begins.
-        course: the decisions about the image.
+        course: the decisions about the case's image.
         differences: differences from the expectation; empty if the case passed.
     """
 
@@ -60,11 +60,11 @@ class Ran:
 
 
 def run_tests(tests: PolicyTests, view: Viewer) -> tuple[Ran, ...]:
-    """Run every case of a file.
+    """Run every case of a test file.
 
     Args:
         tests: the test file.
-        view: queries a backend; used only for a case with an image.
+        view: queries a backend about an image file; used only for a case with an image.
     """
     return tuple(_run(tests, case, line, view) for case, line in zip(tests.cases, tests.lines, strict=True))
 
@@ -113,7 +113,7 @@ def _steering(
 
 
 def _would(decision: Decision) -> tuple[Any, Negative | None]:
-    """Return the action and negative of a decision as if nothing were in shadow."""
+    """Return the action and the negative that a decision would have if nothing were in shadow mode."""
     if decision.would_action is None and decision.would_negative is None:
         return decision.action, decision.negative
     return decision.would_action, decision.would_negative

@@ -21,7 +21,7 @@ class Coverage:
     """Coverage of a policy by its tests.
 
     Attributes:
-        points: number of points to cover.
+        points: number of points to cover, such as the upper side of a category's threshold.
         missing: points that no case covers, in words.
     """
 
@@ -86,7 +86,7 @@ def _sides(category: Category, look: Mapping[str, float] | None, decision: Decis
 
 
 def _given(ran: Ran) -> Iterable[Mapping[str, float] | None]:
-    """Return the given probabilities per query; None for a case with an image."""
+    """Return the probabilities that a case gives, one mapping per query; None for a case with an image."""
     if ran.case.image is not None:
         return [None]
     return [look if not isinstance(look, str) else {} for look in ran.case.looks]

@@ -29,7 +29,7 @@ _ENDINGS = frozenset({".jpeg", ".jpg", ".png", ".webp"})
 
 @dataclass(frozen=True, slots=True)
 class DetectionRate:
-    """How often one category was found.
+    """How often a backend found one category, in images that show it and in others.
 
     Attributes:
         category: id of the category.
@@ -60,7 +60,7 @@ def answers_about(path: Path, backend: Backend) -> Answer:
     """Return a function that answers questions about an image file.
 
     Raises:
-        PolicyError: the image cannot be read, or viewers display it differently from its pixels.
+        PolicyError: the image cannot be read, or its file makes viewers display other than its pixels.
     """
     picture = _open(path)
 

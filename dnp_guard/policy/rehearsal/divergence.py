@@ -21,11 +21,11 @@ _DECISIONS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class RecordedDecision:
-    """One decision about one image, from a record.
+    """One decision about one image, read from an audit record.
 
     Attributes:
         step: step of the query; None for the final look, and for the outcome.
-        event: event of the record.
+        event: name of the record's event, such as ``query``.
         decision: the decision, in words.
         scale: scale of the negative; None without one.
         probabilities: probabilities of the findings, by category and term.
@@ -42,7 +42,7 @@ class RecordedDecision:
         return f"{self.decision}{scale}"
 
     def same(self, other: RecordedDecision) -> bool:
-        """Return whether two decisions are the same."""
+        """Return whether two decisions agree, apart from rounding differences in the scale."""
         if (self.step, self.event, self.decision) != (other.step, other.event, other.decision):
             return False
         if self.scale is None or other.scale is None:

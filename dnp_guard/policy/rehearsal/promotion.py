@@ -21,7 +21,7 @@ _OF_END = {Action.BLOCK: Outcome.BLOCKED, Action.BLUR: Outcome.BLURRED, Action.M
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """The share of a tenant's images to which a category would have given an outcome.
+    """The share of a tenant's images that would have had an outcome because of one category.
 
     Attributes:
         tenant: the tenant; "" if the log names none.
@@ -29,8 +29,8 @@ class Share:
         outcome: outcome that the images would have had.
         count: number of such images.
         images: number of finished images.
-        low: lower end of the share's 95 % interval.
-        high: upper end of the interval.
+        low: lower end of the share's 95 % confidence interval.
+        high: upper end of that interval.
     """
 
     tenant: str
@@ -43,11 +43,11 @@ class Share:
 
 
 def rehearsed(policy: Policy, records: Iterable[Mapping[str, Any]]) -> tuple[Share, ...]:
-    """Count what the categories in shadow would have done, by tenant, the whole policy first.
+    """Count the outcomes that categories in shadow mode would have caused, by tenant, first those of the whole policy.
 
     Args:
-        policy: the policy with categories in shadow.
-        records: records of a log from that time, in order.
+        policy: the policy with categories in shadow mode.
+        records: records of a log made under this policy, in order.
     """
     shadow = {category.id: category for category in policy.categories if policy.shadow(category.id)}
     open_images: dict[tuple[str, object], dict[str, Outcome]] = {}
@@ -82,7 +82,7 @@ def _found(record: Mapping[str, Any]) -> set[str]:
 
 
 def _outcome(policy: Policy, category: Category, *, final: bool) -> Outcome:
-    """Return the outcome of one finding of a category."""
+    """Return the outcome that one finding of a category would have had under enforcement."""
     action = Action(category.action)
     if not final:
         return Outcome.STEERED if action is not Action.MONITOR and category.negative else Outcome.MONITORED

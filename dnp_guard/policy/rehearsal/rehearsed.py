@@ -1,4 +1,4 @@
-"""Decide about one image from given answers. Pure: the judge and the failure rules decide."""
+"""Decide about one image from given answers, by the same rules as in a generation. Pure."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Rehearsed:
     """The decisions of the judge about one image, and its outcome.
 
     Attributes:
-        decisions: decisions after the queries during denoising; None for a missed query.
-        final: decision after the final look; None if there is none, or it is missed.
+        decisions: decisions after the queries during denoising; None for a missed query, one without an answer.
+        final: decision after the query of the finished image; None if that is missed or the policy has none.
         outcome: outcome of the image.
     """
 
@@ -36,7 +36,7 @@ class Rehearsed:
 
     @property
     def last(self) -> Decision | None:
-        """The decision that settles the end: of the final look, or of the last answered query."""
+        """The decision that determines the outcome: about the finished image, or else after the last answered query."""
         return self.final or next((decision for decision in reversed(self.decisions) if decision is not None), None)
 
 
@@ -54,14 +54,14 @@ class RecordedQuery:
 
 
 def answers(terms: Mapping[str, float]) -> Answer:
-    """Make answers from probabilities by term or allowed case; 0 for an omitted one."""
+    """Return a function that answers questions from probabilities by term or allowed case; 0 for an omitted one."""
     return lambda asked: [terms.get(question.term, 0.0) for question in asked]
 
 
 def run(
     policy: Policy, looks: Sequence[Answer | None], final: Answer | None, queries: Sequence[RecordedQuery] | None = None
 ) -> Rehearsed:
-    """Take one image through its queries.
+    """Decide about one image after every query and at the end, as the guard does during a generation.
 
     Args:
         policy: the policy in force.
@@ -99,7 +99,7 @@ def run(
 
 
 def _progress(policy: Policy, look: int) -> float | None:
-    """Return the fraction of the run at the policy's nth step; None past the last."""
+    """Return the fraction of the run at the query with this index; None past the policy's last query step."""
     steps, of = policy.queries.steps, policy.queries.of
     return steps[look] / (of or 1) if look < len(steps) else None
 

@@ -1,7 +1,7 @@
-"""Judge recorded findings again under two policies. The effect of another negative is not known.
+"""Decide about recorded findings again, under two policies. The effect of a changed negative prompt is not known.
 
-A record contains only findings at or above the thresholds of the time. If the new policy has lower thresholds or other
-questions, a replay reports that there may be findings that it cannot see.
+An audit record contains only findings that reached the thresholds of its time. If the new policy has lower thresholds
+or other questions, a replay reports that there may be findings that it cannot see.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Differing:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """The result of judging recorded generations again.
+    """The result of deciding about recorded generations again.
 
     Attributes:
         images: number of finished images that were generated under the first policy.
@@ -70,7 +70,7 @@ class Replay:
 
 @dataclass(slots=True)
 class _Track:
-    """The records of one image."""
+    """The recorded queries of one image, collected from the lines of an audit log."""
 
     digest: str = ""
     looks: list[tuple[int, Answer | None]] = field(default_factory=list)
@@ -81,7 +81,7 @@ class _Track:
 
 
 def replay(before: Policy, after: Policy, lines: Iterable[bytes]) -> Replay:
-    """Judge a record under two policies.
+    """Decide about the images of an audit log under two policies, and list the images with different results.
 
     Args:
         before: policy that the record was made under.
@@ -152,7 +152,7 @@ def _answer(probabilities: Mapping[tuple[str, str], float]) -> Answer:
 
 
 def _parting(steps: Sequence[int], one: Rehearsed, other: Rehearsed) -> tuple[int, str, str] | None:
-    """Return the first step at which the negatives of two courses differ, and both negatives."""
+    """Return the first step at which two policies inject different negatives, and both negatives; None if none."""
     for step, here, there in zip(steps, one.decisions, other.decisions, strict=True):
         texts = [
             decision.negative.text if decision and decision.negative else "no negative" for decision in (here, there)

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 def cases(
     policy: Policy, reviewed: Iterable[Reviewed], records: Iterable[Mapping[str, Any]]
 ) -> tuple[list[dict[str, Any]], int]:
-    """Make one case per image that people agree on, with the findings of its queries.
+    """Make one test case per image on whose verdict people agree, with the recorded findings as the model's answers.
 
-    A right decision has to stay the same; after a false alarm, the image has to be clean, or monitored at most. A
-    record contains only findings that reached their threshold, so a miss gives no case, and neither does a sensitive
-    finding, which is not recorded in detail.
+    The case expects that a right decision stays the same, and that after a false alarm the image is clean, or
+    monitored at most. A record contains only findings that reached their threshold, so a missed finding gives no case,
+    and neither does a sensitive finding, which is not recorded in detail.
 
     Args:
         policy: policy that the cases are for; images of a policy with another name are left out.
