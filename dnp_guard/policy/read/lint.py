@@ -110,7 +110,7 @@ def _listed(terms: Sequence[str]) -> str:
 _EXTREMES = {
     "threshold": (
         "every term is found, whatever the model sees",
-        "a term is found only if the model is certain",
+        "a term is found only if it is wholly certain",
     ),
     "final_threshold": ("every finished image shows it", "hardly any finished image shows it"),
     "allowed_threshold": ("every finding is excused", "hardly any finding is excused"),
