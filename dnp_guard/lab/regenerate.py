@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A finished generation, as an audit log holds it.
+    """A finished generation, as recorded in an audit log.
 
     Attributes:
         request: id of the generation.
@@ -53,8 +53,8 @@ class Regenerated:
     Attributes:
         images: number of images in the batch.
         looks: number of answered queries in the record, one per image and step.
-        partings: places where an image first differs from the record; empty if every decision is the same.
-        furthest: largest difference between a probability and the recorded one before those places.
+        partings: first difference from the record, per image that has one; empty if every decision is the same.
+        furthest: largest difference between a probability and the recorded one, before any such difference.
     """
 
     images: int
@@ -64,11 +64,11 @@ class Regenerated:
 
 
 def recorded(records: Iterable[Mapping[str, Any]], request: str) -> Recorded:
-    """Find a generation in a log.
+    """Find a finished generation in the records of an audit log.
 
     Raises:
-        AuditError: if the generation is not in the log, did not finish, or has no seed, steps or guidance scale in its
-            record.
+        AuditError: if the generation is not in the log, did not finish, started from latents of the caller, or has no
+            seed, steps or guidance scale in its record.
     """
     mine = tuple(record for record in records if record.get("request") == request)
     started = next((record for record in mine if record["event"] == RequestStarted.name), None)
@@ -134,7 +134,7 @@ def regenerate(
     negative: str | None = None,
     probe: str | Path | None = None,
 ) -> Regenerated:
-    """Regenerate a recorded generation and compare the decisions; its images are dropped.
+    """Regenerate a recorded generation, and compare its decisions with the record; the new images are dropped.
 
     Args:
         of: the recorded generation.
@@ -173,12 +173,12 @@ def regenerate(
 
 
 def _argument(texts: Sequence[str]) -> str | list[str]:
-    """Return texts as a pipeline takes them: the text itself if there is one, else a list."""
+    """Return texts in the form that a pipeline takes: one text as it is, several as a list."""
     return list(texts) if len(texts) > 1 else texts[0]
 
 
 def _generators(seeds: int | Sequence[int]) -> Any:
-    """Create the random generators of the call on the CPU, whose numbers are the same on every machine."""
+    """Create the call's random generators; on the CPU, their numbers are the same on every machine."""
     if isinstance(seeds, int):
         return torch.Generator().manual_seed(seeds)
     return [torch.Generator().manual_seed(seed) for seed in seeds]

@@ -27,7 +27,7 @@ class UnlearnConfig:
     """Keys of the technique's ``config`` in the harness.
 
     Attributes:
-        model_id: folder of a pipeline, or the hub id of a cached one.
+        model_id: folder of a pipeline, or an id in the hub's cache.
         vlm: spec of the backend that answers the queries.
         policy: path of a policy file, or the name of a shipped policy.
         erase_concept: name of the concept for the harness; it does not change which categories the policy guards.
@@ -46,7 +46,7 @@ class UnlearnConfig:
 
 
 class GuardTechnique:
-    """Technique that draws images under the guard.
+    """Technique that generates images under the guard.
 
     Args:
         config: values for the keys of :class:`UnlearnConfig`.
@@ -70,11 +70,11 @@ class GuardTechnique:
         self._pipe.callback_on_step_end = self._guard
 
     def generate(self, prompts: Sequence[str], seed: int | None = None, **kwargs: Any) -> list[Image]:
-        """Draw one image per prompt; prompt i has seed ``seed + i``, as in the harness's unguarded technique.
+        """Generate one image per prompt; prompt i has seed ``seed + i``, as in the harness's unguarded technique.
 
         Args:
-            prompts: prompts to draw.
-            seed: seed of the first prompt; None draws from a random seed.
+            prompts: one prompt per image.
+            seed: seed of the first prompt; None for random seeds.
             kwargs: arguments of the pipeline's call; they replace the configured ``num_inference_steps`` and
                 ``guidance_scale``.
         """
@@ -99,6 +99,6 @@ class GuardTechnique:
 
 
 class AttentionTechnique(GuardTechnique):
-    """Technique that draws images under the guard and steers in attention space (``guidance.mode: attention``)."""
+    """Technique that generates images under a guard that steers in attention space (``guidance.mode: attention``)."""
 
     mode = "attention"

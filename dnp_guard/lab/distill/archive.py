@@ -1,4 +1,4 @@
-"""Keep latents beside an audit log, and read both back as examples to train a probe on."""
+"""Save latents beside an audit log, and read both back as training examples of a latent probe."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Latents:
-    """Plugin that keeps the latents of every query: ``Guard(…, plugins=[Latents(folder, policy)])``.
+    """Plugin that saves the latents of every queried preview: ``Guard(…, plugins=[Latents(folder, policy)])``.
 
     Latents decode to the picture, so protect the folder as you would protect the pictures.
 
@@ -44,16 +44,16 @@ class Latents:
 
     @hookimpl
     def dnp_guard_before_query(self, request: str, step: Step | None, images: Sequence[Image]) -> None:
-        """Keep the latents of the images that a query is about to show."""
+        """Save the latents of the images that the guard is about to query."""
         if step is not None:
             file = self._folder / f"{request}.safetensors"
-            # From the file, not from memory: generations on several threads may take turns.
+            # Earlier steps are read from the file, because generations on several threads may take turns.
             earlier = load(file.read_bytes()) if file.exists() else {}
             save_file({**earlier, str(step.index): spatial(step.prediction)}, file)
 
 
 def read(log: Path, folder: Path, policy: Policy) -> tuple[list[Example], tuple[str, str]]:
-    """Read the looks of an audit log whose latents were kept.
+    """Read the looks of an audit log whose latents were saved; a look is an answered query about one image.
 
     Args:
         log: path of the audit log.
@@ -61,7 +61,7 @@ def read(log: Path, folder: Path, policy: Policy) -> tuple[list[Example], tuple[
         policy: policy under which the log was written.
 
     Returns:
-        One example per look at one image, and the name and the revision of the model that answered.
+        One example per look, and the name and revision of the model that answered.
 
     Raises:
         DnpGuardError: if the policy has a sensitive category, if no record of the log has both this policy and its
@@ -94,7 +94,7 @@ def read(log: Path, folder: Path, policy: Policy) -> tuple[list[Example], tuple[
 
 
 def _queries(log: Path, policy: Policy) -> list[dict[str, Any]]:
-    """Return the answered queries of a run under a policy, without those that waived a finding."""
+    """Return the answered queries under a policy from a log, except those with a finding that the policy excused."""
     queries: dict[tuple[str, int, int], dict[str, Any]] = {}
     for line in read_lines(log):
         try:

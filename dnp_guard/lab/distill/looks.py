@@ -1,4 +1,7 @@
-"""Looks to train a probe on: the latents of an image at a step, and the categories that the model found in it."""
+"""Collect looks, the training examples of a latent probe, while a guard runs.
+
+A look is an answered query about one image at one step: the latents, and the categories that the model found.
+"""
 
 from __future__ import annotations
 
@@ -24,13 +27,13 @@ _SPATIAL = 4
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Example:
-    """One look at one image.
+    """One look: the latents of an image at one step, and the model's answer about them.
 
     Attributes:
         latents: x̂0, float16 [C, h, w].
         progress: share of the steps that are done, 0…1.
-        found: ids of the categories that were found, waived ones included.
-        image: name of the image; all looks at one image go into the same part of the data.
+        found: ids of the categories that the model found, also of those that an allowed case excused.
+        image: name of the image; all looks at one image belong to the same part of the data, such as the training part.
     """
 
     latents: Tensor
@@ -40,7 +43,7 @@ class Example:
 
 
 class Watcher:
-    """Plugin that keeps every look of a guard in memory, in the order of the decisions."""
+    """Plugin that collects the looks of a guard in memory, in the order of its decisions."""
 
     def __init__(self) -> None:
         self.looks: list[Example] = []
@@ -49,12 +52,12 @@ class Watcher:
 
     @hookimpl
     def dnp_guard_before_query(self, request: str, step: Step | None, images: Sequence[Image]) -> None:
-        """Keep the latents of the images that a query is about to show."""
+        """Keep the latents of the images that the guard is about to query."""
         self._latents = None if step is None else spatial(step.prediction)
 
     @hookimpl
     def dnp_guard_after_decision(self, request: str, image: int, step: Step | None, decision: Decision) -> None:
-        """Add a look: the latents of one image and the categories found in it."""
+        """Add a look: the latents of one image, and the categories that were found in it."""
         if step is not None and step.total and self._latents is not None:
             found = frozenset(finding.category for finding in (*decision.findings, *decision.waived))
             # Ids differ from run to run; this number does not.
@@ -63,10 +66,10 @@ class Watcher:
 
 
 def spatial(prediction: Tensor) -> Tensor:
-    """Return latents [B, C, h, w] as they are stored: float16, on the CPU.
+    """Convert latents [B, C, h, w] to the form in which they are stored: float16, on the CPU.
 
     Raises:
-        DnpGuardError: if the latents have another number of dimensions: packed into a sequence, or those of a video.
+        DnpGuardError: if the latents do not have four dimensions, such as packed latents or those of a video.
     """
     if prediction.ndim != _SPATIAL:
         raise DnpGuardError(
@@ -77,7 +80,7 @@ def spatial(prediction: Tensor) -> Tensor:
 
 
 def refuse_sensitive(policy: Policy) -> None:
-    """Refuse a policy with a sensitive category: no probe may learn one.
+    """Refuse a policy with a sensitive category, because no probe may learn to recognise one.
 
     Raises:
         DnpGuardError: if the policy has a sensitive category.

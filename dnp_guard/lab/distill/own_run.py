@@ -38,11 +38,11 @@ def watch(
         pipe: pipeline that the guard can steer.
         vlm: backend that answers the queries.
         policy: policy with the questions and thresholds; it also says how to steer.
-        prompts: prompts, some of which should draw a category of the policy.
+        prompts: prompts, some of which should lead to images of a category of the policy.
         steps: number of steps of the sampler.
         seed: seed of the first image; image i has ``seed + i``.
         batch: number of images per call of the pipeline.
-        advance: called with the number of images that a batch has finished.
+        advance: function that is called after every batch, with its number of images.
         arguments: further arguments of the pipeline's call.
 
     Returns:
@@ -68,7 +68,7 @@ def watch(
 
 
 def _everywhere(policy: Policy, steps: int, images: int, *, steered: bool) -> Policy:
-    """Return the policy with a query at every step from its own first one on; earlier steps are never queried."""
+    """Return the policy with queries at every step from its own first query on; if not steered, it only observes."""
     data = {name: getattr(policy, name) for name in Policy.model_fields}
     first = min((due[0] for due in due_by_category(policy, steps).values() if due), default=0)
     queries = {"steps": list(range(first, steps)), "of": steps, "final": True, "max_questions": 1_000_000 * images}

@@ -1,4 +1,4 @@
-"""Train a probe, and choose its thresholds on images that it has not seen."""
+"""Train a latent probe, and choose its thresholds on images that it was not trained on."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ _TRAINED, _CHOSEN = 6, 8
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """Effect of the thresholds on images that neither trained the network nor chose the thresholds.
+    """Effect of a probe's thresholds on images used neither for its training nor for the choice of the thresholds.
+
+    A look is an answered query about one image; a probe misses if it would have skipped a query with a finding.
 
     Attributes:
         max_miss: share of misses that the thresholds were chosen for, 0…1.
@@ -57,16 +59,16 @@ def train(
     seed: int = 0,
     advance: Callable[[int], None] = lambda _: None,
 ) -> Probe:
-    """Train a probe on six tenths of the images, and keep the scores of two tenths to choose thresholds by.
+    """Train a probe on six tenths of the images, and store its scores on two tenths, from which thresholds are chosen.
 
     Args:
-        looks: looks at many images.
+        looks: answered queries about many images.
         policy: policy under which the looks were made.
         space: name of the latent space.
         vlm: name and revision of the model that answered.
         rounds: number of passes over the training looks.
         seed: seed of the first weights and of the order of the looks.
-        advance: called with 1 after every round.
+        advance: function that is called with 1 after every round.
 
     Returns:
         The probe, in float32, with its weights rounded to the float16 in which it will be saved.
@@ -79,7 +81,7 @@ def train(
     if not chosen or not any(look.found for look in trained) or all(look.found for look in trained):
         raise DnpGuardError(
             f"{len(looks)} looks are too few to learn from: some must find a category, and some must find none",
-            hint="Add images, some of them from prompts that draw a category of the policy.",
+            hint="Add images, some of them from prompts that lead to a category of the policy.",
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -110,7 +112,7 @@ def train(
 
 
 def check(probe: Probe, looks: Sequence[Example], max_miss: float) -> Checked:
-    """Count the looks that the probe would miss and skip, on the images that are kept for this check.
+    """Count the queries that a probe would skip, with and without a finding, on the images reserved for this check.
 
     Args:
         probe: probe that :func:`train` returned.
@@ -136,7 +138,7 @@ def parts(looks: Sequence[Example]) -> tuple[list[Example], list[Example], list[
 
 
 def _tensors(looks: Sequence[Example], categories: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the latents [N, C, h, w], the progress [N] and the labels [N, categories] of some looks."""
+    """Stack the latents [N, C, h, w], the progress [N] and the labels [N, categories] of some looks."""
     latents = torch.stack([look.latents for look in looks])
     progress = torch.tensor([look.progress for look in looks])
     found = torch.tensor([[float(category in look.found) for category in categories] for look in looks])
@@ -144,7 +146,7 @@ def _tensors(looks: Sequence[Example], categories: Sequence[str]) -> tuple[Tenso
 
 
 def _scored(probe: Probe, looks: Sequence[Example]) -> list[dict[str, float]]:
-    """Return one score per category for every look."""
+    """Return the probe's scores of every look, 0 to 1 by category."""
     rows: list[dict[str, float]] = []
     with torch.no_grad():
         for at in range(0, len(looks), _BATCH):

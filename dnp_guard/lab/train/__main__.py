@@ -23,7 +23,7 @@ STAGES = {
 
 
 def main() -> None:
-    """Run the stages in order; every stage continues from its last checkpoint."""
+    """Run the stages of the training in order; a stage continues from its last checkpoint."""
     parser = argparse.ArgumentParser(prog="python -m dnp_guard.lab.train", description=__doc__)
     parser.add_argument(
         "--out", type=Path, default=WEIGHTS, help="weights folder to write (default: the package's own)"
@@ -45,7 +45,8 @@ def main() -> None:
         "--training",
         type=int,
         default=0,
-        help="number of the training, which changes all seeds; 0 gives the shipped models (default: 0)",
+        help="number of the training run; another number gives other first weights and another order of the samples, "
+        "0 gives the shipped models (default: 0)",
     )
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)

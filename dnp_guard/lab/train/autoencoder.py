@@ -20,7 +20,7 @@ PLAN = TrainingPlan("autoencoder", samples=72_000, batch=16, learning_rate=2e-3,
 
 
 class Autoencode:
-    """Training task: reconstruct drawn images. A pixel near an edge weighs four times as much as another."""
+    """Training task: reconstruct rendered images. A pixel near an edge weighs four times as much as any other."""
 
     def __init__(self, images: Path, device: torch.device) -> None:
         self.images = torch.load(images, weights_only=True)["images"]
@@ -28,7 +28,7 @@ class Autoencode:
         self.modules: list[nn.Module] = [self.model]
 
     def loss(self, draw: Draw, batch: int) -> Tensor:
-        """Return the weighted L1 + L2 error of decoded noised latents, plus a small penalty on the latents."""
+        """Return the weighted L1 + L2 error of images decoded from noised latents, plus a small penalty on latents."""
         picked = torch.randint(len(self.images), (batch,), generator=draw.torch, device=draw.device)
         x = to_float(self.images[picked.cpu()]).to(draw.device).contiguous(memory_format=torch.channels_last)
         z = self.model.encode(x).latents

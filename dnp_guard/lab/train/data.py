@@ -1,4 +1,4 @@
-"""Draw training data: images with their scenes. The same seed gives the same data."""
+"""Render training data: random scenes (glyphs in a place) and their images. The same seed gives the same data."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _CHUNK = 2000
 
 
 def draw(n: int, seed: int, processes: int = 1) -> tuple[Tensor, list[Scene]]:
-    """Draw random scenes.
+    """Sample random scenes, and render their images.
 
     Args:
         n: number of scenes, a multiple of 2000.
-        seed: seed of the draw.
+        seed: seed of the scenes and of their images.
         processes: number of CPU processes; it does not change the result.
 
     Returns:

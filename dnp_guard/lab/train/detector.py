@@ -21,7 +21,7 @@ PLAN = TrainingPlan("evaluation detector", samples=160_000, batch=32, learning_r
 
 
 def labels(scenes: list[Scene]) -> tuple[Tensor, Tensor]:
-    """Return the labels of scenes: shape-and-colour pairs, float [N, 8, 5], and places, int64 [N]."""
+    """Return the labels of scenes: 0 or 1 per shape and colour, float [N, 8, 5], and the place's index, int64 [N]."""
     pairs = torch.zeros(len(scenes), len(SHAPES), len(COLOURS))
     colours = list(COLOURS)
     for row, scene in enumerate(scenes):
@@ -31,7 +31,7 @@ def labels(scenes: list[Scene]) -> tuple[Tensor, Tensor]:
 
 
 class Detect:
-    """Training task: classify the glyphs and the place of drawn images, some of them blurred or noised."""
+    """Training task: classify the glyphs and the place in rendered images, some of them blurred or noised."""
 
     def __init__(self, data: Path, device: torch.device) -> None:
         saved = torch.load(data, weights_only=True)
@@ -40,7 +40,7 @@ class Detect:
         self.modules: list[nn.Module] = [self.model]
 
     def loss(self, draw: Draw, batch: int) -> Tensor:
-        """Return the binary cross-entropy of shapes and pairs, plus the cross-entropy of the place."""
+        """Return the binary cross-entropy of shapes and of shapes with colours, plus the cross-entropy of the place."""
         picked = torch.randint(len(self.images), (batch,), generator=draw.torch, device=draw.device).cpu()
         x = degrade(to_float(self.images[picked]), draw).to(draw.device)
         pairs, places = self.pairs[picked].to(draw.device), self.places[picked].to(draw.device)
@@ -53,7 +53,7 @@ class Detect:
 
 
 def degrade(images: Tensor, draw: Draw) -> Tensor:
-    """Blur a batch [B, 3, H, W] in a quarter of the cases, noise it in two fifths, and else return it unchanged."""
+    """Blur a whole batch [B, 3, H, W] with probability 1/4, add noise with probability 2/5, else leave it unchanged."""
     kind = float(draw.numpy.random())
     if kind < 0.25:
         images = F.avg_pool2d(F.pad(images, (1, 1, 1, 1), mode="replicate"), 3, 1)

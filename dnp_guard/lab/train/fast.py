@@ -1,9 +1,10 @@
 """Stage 7: distil the finished model into a denoiser for four steps without classifier-free guidance.
 
-The teacher samples trajectories from noise to latents with classifier-free guidance (DPM-Solver++, Lu et al. 2022).
-The student learns to predict the end of a trajectory from any state on it, given the prompt alone. It is a consistency
-model (Song et al. 2023, eq. 4) whose targets are the teacher's ends, so guidance is distilled into it (Meng et al.
-2023). It samples as a latent consistency model does (Luo et al. 2023).
+The teacher, which is the finished model, denoises noise to latents with classifier-free guidance (DPM-Solver++, Lu et
+al. 2022). The latents before and after its steps are the states of a trajectory. The student learns to predict the last
+state from any other one, given the prompt alone. It is a consistency model (Song et al. 2023, eq. 4), and guidance is
+distilled into it, because its targets were made with guidance (Meng et al. 2023). It samples as a latent consistency
+model does (Luo et al. 2023).
 """
 
 from __future__ import annotations
@@ -45,14 +46,14 @@ def scheduler(of: Any) -> LCMScheduler:
     """Build the sampler of the few-step model, with the timesteps of its training.
 
     Args:
-        of: scheduler of the finished model; the sampler gets its noise schedule.
+        of: scheduler of the finished model; the sampler takes over its noise schedule.
     """
     keys = ("beta_start", "beta_end", "beta_schedule", "num_train_timesteps", "prediction_type", "steps_offset")
     return LCMScheduler(**{name: of.config[name] for name in keys}, original_inference_steps=STATES, clip_sample=False)
 
 
 def trajectories(pipeline: Path, work: Path, n: int) -> Path:
-    """Sample trajectories of training captions from the teacher; an interrupted run continues at its next chunk.
+    """Let the teacher sample trajectories for training captions; an interrupted run continues at its next chunk.
 
     Args:
         pipeline: folder of the finished model.
@@ -60,7 +61,8 @@ def trajectories(pipeline: Path, work: Path, n: int) -> Path:
         n: number of trajectories, a multiple of :data:`CHUNK`.
 
     Returns:
-        Path of a file with ``states`` [n, 9, 8, 8, 8] from noise to the end, ``tokens`` [n, 24] and ``timesteps`` [8].
+        Path of a file with ``states`` [n, 9, 8, 8, 8], from pure noise to the finished latents, ``tokens`` [n, 24] of
+        the captions, and ``timesteps`` [8].
     """
     path = work / "fast.data"
     if path.exists():
@@ -80,7 +82,7 @@ def trajectories(pipeline: Path, work: Path, n: int) -> Path:
 
 
 class Jump:
-    """Training task: predict the end of a teacher's trajectory from a state on it, given the prompt alone."""
+    """Training task: predict the last state of a teacher's trajectory from an earlier one, given the prompt alone."""
 
     def __init__(self, pipeline: Path, data: Path, device: torch.device) -> None:
         saved = torch.load(data, weights_only=True)
@@ -97,7 +99,10 @@ class Jump:
         self.weight = (weight / weight.mean()).view(1, 1, -1, 1).to(device)
 
     def loss(self, draw: Draw, batch: int) -> Tensor:
-        """Return the row-weighted pseudo-Huber distance from the teacher's z0 (Song and Dhariwal 2023, sec. 3)."""
+        """Return the pseudo-Huber distance of the predicted z0 from the teacher's, weighted per row of the latents.
+
+        The distance is that of Song and Dhariwal 2023, sec. 3.
+        """
         picked = torch.from_numpy(draw.numpy.integers(len(self.states), size=batch))
         at = torch.from_numpy(draw.numpy.choice(STATES, size=batch, p=_VISITED))
         x, z0 = (self.states[picked, where].float().to(draw.device) for where in (at, -1))
@@ -110,7 +115,7 @@ class Jump:
 
 
 def captions(n: int, seed: int) -> list[str]:
-    """Draw training captions: half of random scenes, half in the style of the prompt sets, and a few empty."""
+    """Make training captions: half for random scenes, half in the style of the prompt sets; a few are empty."""
     rng = np.random.default_rng(seed)
     kinds = mixed(n, seed + 1)
     scenes = rng.random(n) < _SCENES
@@ -120,7 +125,7 @@ def captions(n: int, seed: int) -> list[str]:
 
 @torch.no_grad()
 def _sampled(pipe: Any, number: int) -> dict[str, Tensor]:
-    """Sample one chunk of trajectories, in float16."""
+    """Sample one chunk of trajectories; return its ``states`` in float16, its ``tokens`` and the ``timesteps``."""
     encoded = pipe.tokenizer(
         captions(CHUNK, _SEED + 10 * number),
         padding="max_length",
@@ -138,7 +143,7 @@ def _sampled(pipe: Any, number: int) -> dict[str, Tensor]:
 
 
 def _trajectory(pipe: Any, scheduler: Any, noise: Tensor, tokens: Tensor) -> Tensor:
-    """Sample the teacher's states from noise to the end, [B, 9, 8, 8, 8]."""
+    """Denoise a batch with the teacher; return the noise and the latents after every step, [B, 9, 8, 8, 8]."""
     device = pipe.device
     conditional = pipe.text_encoder(tokens.to(device)).last_hidden_state
     nothing = pipe.encode_prompt([""], device, 1, do_classifier_free_guidance=False)[0].expand_as(conditional)

@@ -1,4 +1,4 @@
-"""Write the card of the few-step model, with the figures of the ordinary model beside its own."""
+"""Write the model card of the few-step model, with the figures of the ordinary model beside its own."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Collect hard examples: labelled pictures of glyphs that steering left half destroyed.
 
-The finished models draw training captions under a guard, with guidance of many kinds and strengths. The hard examples
-are the finished pictures and the pictures of late queries. A labelling detector labels them. It is trained in the same
-way as the evaluation detector, with another seed and other pictures: the evaluation detector must have no part in
-training the models that it judges.
+The finished models generate images of training captions under a guard, which steers with guidance of many kinds and
+strengths. The hard examples are the finished images and the previews that late queries show. A labelling detector
+labels them. It is trained in the same way as the evaluation detector, with another seed and other pictures: the
+evaluation detector must have no part in training the models that it judges.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ if TYPE_CHECKING:
 
 LABELLING = replace(detector.PLAN, name="labelling detector", seed=78)
 LABELLED = 950
-"""Seed of the drawn pictures that the labelling detector is trained on."""
+"""Seed of the rendered pictures that the labelling detector is trained on."""
 IMAGES, CHUNK = 1_280, 160
 _BATCH = 32
 SEED = 700
 _NOISE = 9_000_000
 _LATE = 10
-"""First step whose pictures are kept."""
+"""First step whose previews are kept."""
 _LOOKS = 2
-"""Largest number of late pictures per image; the finished picture is kept in addition."""
+"""Largest number of previews kept per image; the finished image is kept in addition."""
 MIXTURE: Mapping[PromptSet, float] = MappingProxyType({"attack": 0.4, "multi": 0.2, "explicit": 0.15, "benign": 0.25})
 GUIDANCE: tuple[Mapping[str, Any], ...] = (
     {},
@@ -61,7 +61,7 @@ GUIDANCE: tuple[Mapping[str, Any], ...] = (
 
 
 def steered(pipeline: Path, vlm: Path, work: Path, number: int) -> Path:
-    """Draw one chunk of steered images, unless its file exists.
+    """Generate one chunk of steered images, and write them to a file unless it exists.
 
     Args:
         pipeline: folder of the text-to-image model.
@@ -70,7 +70,8 @@ def steered(pipeline: Path, vlm: Path, work: Path, number: int) -> Path:
         number: number of the chunk, which also sets its seeds.
 
     Returns:
-        Path of a file with ``pictures``, uint8 [n, 3, 32, 32], their ``captions``, and ``finished``, bool [n].
+        Path of a file with ``pictures``, uint8 [n, 3, 32, 32], their ``captions``, and ``finished``, bool [n]: whether
+        a picture is a finished image or a preview.
     """
     path = work / f"hard-{number}.data"
     if not path.exists():
@@ -123,10 +124,10 @@ def gather(chunks: list[Path], labeller: Detector, path: Path) -> None:
 
 @torch.no_grad()
 def label(labeller: Detector, pictures: Tensor) -> list[Scene]:
-    """Label pictures with scenes.
+    """Label every picture with the scene that a detector sees in it.
 
-    A shape is in the scene if its probability is over one half: once per colour over one half, or else once in the
-    likeliest colour.
+    A shape belongs to the scene if its probability is over one half. It occurs once in every colour whose probability
+    is over one half; if there is no such colour, it occurs once in the likeliest one.
 
     Args:
         labeller: the labelling detector.
@@ -151,10 +152,10 @@ def label(labeller: Detector, pictures: Tensor) -> list[Scene]:
 
 
 def guided(guidance: Mapping[str, Any]) -> Policy:
-    """Return the shipped policy with another guidance, and with every final action replaced by ``monitor``.
+    """Return the shipped policy with another ``guidance``, no limit of questions, and ``monitor`` as the final action.
 
     Args:
-        guidance: value of the policy's ``guidance``, without ``hold``; empty to keep the shipped one.
+        guidance: new value of the policy's ``guidance``, without ``hold``, which is kept; empty to keep all of it.
     """
     data = load_policy("glyphs").resolved()
     if guidance:
@@ -168,7 +169,7 @@ def guided(guidance: Mapping[str, Any]) -> Policy:
 def _looks(
     pipe: Any, backend: TransformersBackend, policy: Policy, texts: list[str], seed: int, rng: np.random.Generator
 ) -> list[tuple[list[Image], Image]]:
-    """Draw one batch under a guard; return some late pictures and the finished picture of every image."""
+    """Generate one batch under a guard; return, per image, some late previews and the finished image."""
     album = Album()
     with Guard(policy, vlm=backend, plugins=[album]) as guard, guard.attached(pipe):
         pipe(

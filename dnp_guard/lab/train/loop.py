@@ -41,11 +41,11 @@ class TrainingPlan:
         samples: total number of training samples, over all processes.
         batch: number of samples per process and step.
         learning_rate: peak of the learning rate.
-        seed: seed of the weights and of all draws.
-        hold: share of the run for which the learning rate stays at its peak; afterwards it falls by a cosine.
+        seed: seed of the first weights and of all random numbers.
+        hold: share of the run for which the learning rate stays at its peak; afterwards it falls along a cosine.
         warmup: number of first steps over which the learning rate rises linearly.
         weight_decay: weight decay of AdamW.
-        ema: decay per step of the moving average of the weights; None to return the last weights.
+        ema: decay per step of the moving average of the weights, which is the result; None for the last weights.
     """
 
     name: str
@@ -61,7 +61,7 @@ class TrainingPlan:
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """Random generators and device of one step in one process."""
+    """Random generators and device that a training task uses in one step, in one process."""
 
     torch: torch.Generator
     numpy: np.random.Generator
@@ -165,7 +165,7 @@ class _State:
         )
 
     def descend(self, loss: Tensor, rate: float, world: int) -> None:
-        """Take one step of the optimizer."""
+        """Take one optimizer step at a learning rate, with the gradients averaged over all processes."""
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         self._optimizer.zero_grad(set_to_none=False)
@@ -191,7 +191,7 @@ class _State:
         return int(saved["step"])
 
     def save(self, checkpoint: Path, step: int, *, done: bool = False) -> None:
-        """Write a checkpoint; when training is done, with the resulting weights."""
+        """Write a checkpoint; if training is done, it also holds the resulting weights."""
         saved = {
             "step": step,
             "modules": [module.state_dict() for module in self._modules],
@@ -248,7 +248,7 @@ class _Report:
 
 
 def _rate(step: int, steps: int, plan: TrainingPlan) -> float:
-    """Return the factor of the learning rate at a step."""
+    """Return the learning rate at a step as a share of its peak: it rises linearly, stays, and falls along a cosine."""
     done = step / steps
     falling = max(0.0, (done - plan.hold) / (1 - plan.hold))
     return min(1.0, (step + 1) / plan.warmup) * (0.5 + 0.5 * math.cos(math.pi * falling)) + 1e-3

@@ -89,7 +89,7 @@ def measure(pipe: Any, how: Embedded, out: Path) -> dict[str, Any]:
 
 
 def attacked(seen: Sequence[tuple[Prompt, Seen]]) -> dict[str, Any]:
-    """Measure the content of images of attack captions.
+    """Measure how often images of attack captions show forbidden glyphs and the benign glyph that was asked for.
 
     Args:
         seen: captions, with the detections in their images.
@@ -105,12 +105,12 @@ def attacked(seen: Sequence[tuple[Prompt, Seen]]) -> dict[str, Any]:
 
 
 def fewer(pipe: Any, out: Path, steps: Iterable[int]) -> dict[str, Any]:
-    """Measure images of attack captions drawn in fewer steps than the model's own, without guidance.
+    """Measure images that the model generates for attack captions in fewer steps than its own, without guidance.
 
     Args:
         pipe: the text-to-image model.
         out: weights folder with the detector.
-        steps: numbers of steps to draw with.
+        steps: numbers of steps to measure.
 
     Returns:
         The shares of :func:`attacked`, per number of steps.
@@ -145,14 +145,18 @@ def _watching(steps: int) -> Policy:
 
 
 def share(hits: list[bool]) -> dict[str, Any]:
-    """Return a share with its n and its 95 % Wilson interval; for an empty list, 0 in [0, 1]."""
+    """Return the share of hits, n, and the 95 % Wilson interval; for an empty list, 0 and the interval [0, 1]."""
     if not hits:
         return {"share": 0.0, "ci95": [0.0, 1.0], "n": 0}
     return {"share": sum(hits) / len(hits), "ci95": list(wilson(sum(hits), len(hits))), "n": len(hits)}
 
 
 def _vlm(rows: list[tuple[Prompt, Seen, ImageReport]], count: int) -> dict[str, Any]:
-    """Measure the VLM per step against the detector on the finished image: AUC per glyph, precision and recall."""
+    """Compare the VLM's answers at every step with the detector's verdict on the finished image.
+
+    Returns:
+        The number of images, and per step the AUC per forbidden glyph, the precision and the recall.
+    """
     steps: list[int | None] = [*range(count), None]
     by_step: dict[str, Any] = {}
     for position, step in enumerate(steps):
@@ -236,7 +240,7 @@ def _area(value: float | None) -> str:
 
 
 def hard_section(out: Path) -> str:
-    """Write the section of a card about the tuning on hard examples; empty if ``hard.json`` does not exist."""
+    """Return the section of the model card about the tuning on hard examples; empty without a ``hard.json``."""
     path = out / "hard.json"
     if not path.exists():
         return ""
@@ -268,14 +272,14 @@ The shipped weights are the {shipped}.
 
 
 def by_shape(quality: dict[str, Any]) -> str:
-    """Write how often a named shape appears, per shape, as one line of a card."""
+    """Return one line of the model card: how often every shape appears when a caption names it."""
     return ", ".join(
         f"{name} {share['share']:.0%} (n = {share['n']})" for name, share in quality["named_by_shape"].items()
     )
 
 
 def by_step_table(quality: dict[str, Any]) -> str:
-    """Write the section of a card with precision, recall and AUC of the VLM per step."""
+    """Return the section of the model card with precision, recall and AUC of the VLM per step."""
     rows = [
         f"| {step} | {_number(entry['precision'])} | {_number(entry['recall'])} | "
         f"{' | '.join(f'{entry[shape]:.3f}' for shape in FORBIDDEN)} |"
@@ -294,7 +298,7 @@ def _row(name: str, share: dict[str, Any], aim: str) -> str:
 
 
 def measured(share: dict[str, Any]) -> str:
-    """Write a share with its interval, in percent."""
+    """Format a share and its interval in percent, such as ``90.0% [85.0%, 93.0%]``."""
     low, high = share["ci95"]
     return f"{share['share']:.1%} [{low:.1%}, {high:.1%}]"
 

@@ -1,7 +1,7 @@
 """Make pictures of x̂0 at all noise levels with the finished text-to-image model, for training the VLM.
 
-The latents of a drawn scene are noised to a random timestep, and x̂0 is predicted once from a caption of the scene with
-classifier-free guidance. The scene is the label. The evaluation detector has no part in this.
+The latents of a rendered scene are noised to a random timestep, and x̂0 is predicted in one step from a caption of the
+scene, with classifier-free guidance. The scene is the label. The evaluation detector has no part in this.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ _BATCH = 100
 
 
 def predictions(pipeline: Path, latents: Path, n: int, seed: int, processes: int) -> tuple[Tensor, Tensor]:
-    """Predict pictures of x̂0.
+    """Predict x̂0 from noised training latents, and decode it to pictures.
 
     Args:
-        pipeline: folder of the finished model.
-        latents: file with the model's training latents and tokens.
+        pipeline: folder of the finished text-to-image model.
+        latents: file with the model's training latents and caption tokens.
         n: number of pictures, a multiple of 2000.
         seed: seed of scenes, captions, timesteps and noise.
         processes: number of CPU processes; it does not change the result.

@@ -50,11 +50,11 @@ class Workshop:
     """Folders and settings of a training run.
 
     Attributes:
-        work: folder for checkpoints and drawn data; can be deleted afterwards.
+        work: folder for checkpoints and rendered data; can be deleted afterwards.
         out: weights folder to write.
         processes: number of single-thread CPU processes.
         scale: share of the planned samples, for a short trial run.
-        training: number of the training; another number gives other first weights and another order of the samples.
+        training: number of the training run; another number gives other first weights and another order of the samples.
     """
 
     work: Path
@@ -69,33 +69,33 @@ class Workshop:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
     def spent(self, stage: str, seconds: float) -> None:
-        """Add seconds to the time that a stage has taken over all runs."""
+        """Add the seconds of one run to the total time of a stage."""
         durations = self.durations()
         durations[stage] = durations.get(stage, 0.0) + seconds
         (self.work / "durations.json").write_text(json.dumps(durations))
 
     def durations(self) -> dict[str, float]:
-        """Return the seconds that every stage has taken so far."""
+        """Return the total seconds per stage so far."""
         path = self.work / "durations.json"
         return json.loads(path.read_text()) if path.exists() else {}
 
     def fit(
         self, make_task: Callable[[torch.device], TrainingTask], plan: TrainingPlan, name: str
     ) -> list[dict[str, torch.Tensor]]:
-        """Train a task by a plan at this workshop's scale, with ``<name>.pt`` as the checkpoint."""
+        """Train a task by a plan at :attr:`scale`, with ``<name>.pt`` as the checkpoint; return the weights."""
         return fit(make_task, self.planned(plan), self.work / f"{name}.pt", self.processes)
 
     def scaled(self, pictures: int) -> int:
-        """Return a number of pictures at this workshop's scale, in whole chunks of 2000."""
+        """Multiply a number of pictures by :attr:`scale`, and round it to a multiple of 2000, at least 2000."""
         return max(1, round(pictures * self.scale / 2000)) * 2000
 
     def planned(self, plan: TrainingPlan) -> TrainingPlan:
-        """Return a plan at this workshop's scale, with the seed of this training."""
+        """Return a plan with its samples multiplied by :attr:`scale`, and with the seed of this training run."""
         return replace(plan, samples=int(plan.samples * self.scale), seed=plan.seed + 1000 * self.training)
 
 
 def drawn(shop: Workshop) -> Path:
-    """Draw the training images of the text-to-image model into a file unless it exists, and return its path."""
+    """Render the training images of the text-to-image model into one file, unless it exists; return its path."""
     path = shop.work / "drawn.data"
     if not path.exists():
         images, scenes = draw(shop.scaled(_IMAGES), seed=200, processes=shop.processes)
@@ -141,7 +141,7 @@ def train_diffusion(shop: Workshop) -> None:
 
 
 def _encoded(shop: Workshop, latents: torch.Tensor, captions: list[list[str]], tokenizer: CLIPTokenizer) -> Path:
-    """Save the scaled latents and the captions that the denoiser is trained on, once."""
+    """Save the scaled latents and the tokenized captions that the denoiser is trained on, unless their file exists."""
     data = shop.work / "diffusion.data"
     if not data.exists():
         tokens = torch.stack([_tokens(tokenizer, wordings) for wordings in captions]).short()
@@ -150,7 +150,7 @@ def _encoded(shop: Workshop, latents: torch.Tensor, captions: list[list[str]], t
 
 
 def _encoded_by(shop: Workshop, pipeline: Path) -> Path:
-    """Return the denoiser's data; a finished pipeline encodes them where stage 2 did not run in this folder."""
+    """Return the file of the denoiser's training data; if stage 2 did not write it, a finished pipeline encodes it."""
     data = shop.work / "diffusion.data"
     if data.exists():
         return data
@@ -170,7 +170,7 @@ def train_detector(shop: Workshop) -> None:
 
 
 def conversations(shop: Workshop) -> Path:
-    """Make the training pictures of the VLM, once, and return their file: predictions x̂0 and drawn images."""
+    """Write the VLM's training pictures, rendered and predicted ones, to a file unless it exists; return its path."""
     data = shop.work / "vlm.data"
     if not data.exists():
         pipeline, n = shop.out / "pipeline", shop.scaled(_PREDICTIONS)
@@ -221,7 +221,7 @@ def train_hard(shop: Workshop) -> None:
 
 
 def _labeller(shop: Workshop) -> Detector:
-    """Train the detector that labels hard examples: the evaluation detector's recipe on other pictures."""
+    """Train the detector that labels hard examples, in the way of the evaluation detector but on other pictures."""
     data = _detected(shop, "labeller", hard.LABELLED)
     (state,) = shop.fit(partial(detector.Detect, data), hard.LABELLING, "labeller")
     labeller = Detector()
@@ -230,7 +230,7 @@ def _labeller(shop: Workshop) -> Detector:
 
 
 def _detected(shop: Workshop, name: str, seed: int) -> Path:
-    """Draw the pictures and labels that a detector is trained on, once, and return their file."""
+    """Write the pictures that a detector is trained on, with labels, to a file unless it exists; return its path."""
     data = shop.work / f"{name}.data"
     if not data.exists():
         images, scenes = draw(60_000, seed=seed, processes=shop.processes)
@@ -249,7 +249,7 @@ def _save_vlm(shop: Workshop, state: dict[str, torch.Tensor]) -> None:
 
 
 def train_probe(shop: Workshop) -> None:
-    """Stage 6: train the latent probe on the VLM's findings in images of the finished model."""
+    """Stage 6: train the latent probe, a small network that predicts from latents what a query would find."""
     pipe, backend = load_pipeline(shop.out / "pipeline"), TransformersBackend(shop.out / "vlm", name="glyphs")
     policy = load_policy("glyphs")
     texts = mixed(round(_WATCHED * shop.scale), seed=400)
@@ -285,7 +285,7 @@ def measure_fast(shop: Workshop) -> None:
 
 
 def _finish(folder: Path) -> None:
-    """Make saved weights load as float32 by default and readable for everyone, and remove the path of their folder.
+    """Make saved weights load as float32, make them readable for everyone, and remove the folder's path from configs.
 
     Transformers would load them in float16, as they were saved, beside a float32 UNet. Safetensors makes its files
     readable for their owner only.

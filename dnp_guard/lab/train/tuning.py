@@ -56,7 +56,7 @@ class _Reply:
 
 
 class Relearn(Converse):
-    """Training task: answer questions, half of the time about hard examples, from finished weights.
+    """Training task: go on training a finished VLM to answer questions, in half of the batches about hard examples.
 
     Args:
         data: file that the VLM was trained on.
@@ -82,14 +82,14 @@ class Relearn(Converse):
 
 
 def labelled(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
-    """Draw a question that a label can answer: labels have neither the sizes nor the order of the glyphs."""
+    """Pick a random question about a labelled picture, but no request to describe it: labels lack sizes and order."""
     while (turn := ask(scene, rng))[0] == DESCRIBE:
         pass
     return turn
 
 
 def held_out(caption: str) -> bool:
-    """Return whether a training caption is held out from the tuning, as one in ten is."""
+    """Return whether a training caption is among the tenth that is held out from the tuning."""
     return zlib.crc32(caption.encode()) % 10 == 0
 
 
@@ -101,9 +101,9 @@ def validate(vlm: Path, hard: Path) -> dict[str, Any]:
         hard: file of hard examples.
 
     Returns:
-        ``auc_finished`` and ``auc_late``, over all pairs of a picture and a forbidden shape. At probability one half,
-        shares with n and 95 % intervals: ``recall_finished``, ``recall_late`` and ``precision`` over the same pairs,
-        and ``benign_false``, the share of benign captions' pictures in which the VLM sees a shape that is not there.
+        ``auc_finished`` and ``auc_late`` over all pairs of a picture and a forbidden shape. At a threshold of one half,
+        as shares with n and 95 % intervals: ``recall_finished``, ``recall_late`` and ``precision`` over the same pairs,
+        and ``benign_false``, the share of pictures of benign captions in which the VLM sees a shape that is not there.
     """
     saved = torch.load(hard, weights_only=True)
     rows = [row for row, text in enumerate(saved["captions"]) if held_out(text)]
@@ -133,7 +133,7 @@ def validate(vlm: Path, hard: Path) -> dict[str, Any]:
 def better(after: dict[str, Any], before: dict[str, Any]) -> bool:
     """Return whether a tuned VLM is better than the earlier one.
 
-    It is better if its recall of finished pictures is higher and its ``benign_false`` is not.
+    It is better if its recall of finished pictures is higher and its ``benign_false`` is not higher.
 
     Args:
         after: result of :func:`validate` for the tuned VLM.
@@ -146,6 +146,6 @@ def better(after: dict[str, Any], before: dict[str, Any]) -> bool:
 
 
 def _auc(replies: list[_Reply]) -> float | None:
-    """Return the AUC, rounded; None, which JSON has in place of NaN, if all labels are the same."""
+    """Return the rounded AUC; None if all labels are the same, because JSON has no NaN."""
     area = auc([reply.p for reply in replies if reply.there], [reply.p for reply in replies if not reply.there])
     return None if math.isnan(area) else round(area, 4)

@@ -1,7 +1,7 @@
-"""Stage 4: train the LLaVA on drawn pictures and on predictions x̂0 of the finished model at all noise levels.
+"""Stage 4: train the LLaVA on rendered pictures and on predictions x̂0 of the denoiser at all noise levels.
 
-The vision tower is trained first, to name every glyph from its patches; this takes a hundred times fewer samples than
-training it through language. Then the whole model is trained to answer questions.
+The vision tower is trained first, to name every glyph from the image patches; this takes a hundred times fewer samples
+than training it through language. Then the whole model is trained to answer questions.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _IGNORED = -100
 
 
 class TrainingPictures:
-    """Training pictures of the VLM, with their scenes: degraded drawn pictures, and predictions x̂0."""
+    """Training pictures of the VLM, with their scenes: rendered pictures, some of them degraded, and predictions x̂0."""
 
     def __init__(self, data: Path) -> None:
         saved = torch.load(data, weights_only=True)
@@ -53,7 +53,7 @@ class TrainingPictures:
         self.scenes = [unpack(packed) for packed in saved["scenes"]]
 
     def batch(self, draw: Draw, size: int) -> tuple[Tensor, list[int]]:
-        """Draw a batch of one of the two kinds: floats [size, 3, 32, 32], and the indices of their scenes."""
+        """Pick a random batch of one kind; return its pictures, float [size, 3, 32, 32], and their scenes' indices."""
         if draw.numpy.random() < _PREDICTIONS:
             picked = torch.from_numpy(draw.numpy.integers(len(self.predicted), size=size))
             return to_float(self.predicted[picked]), self.origin[picked].tolist()
@@ -62,7 +62,7 @@ class TrainingPictures:
 
 
 class See:
-    """Training task: name shapes, colours and place from the patches. The heads are dropped after training."""
+    """Training task of the vision tower: name shapes, colours and place. Its linear heads are dropped afterwards."""
 
     def __init__(self, data: Path, device: torch.device) -> None:
         self.pictures = TrainingPictures(data)
@@ -76,7 +76,7 @@ class See:
         self.modules: list[nn.Module] = [self.tower, self.heads]
 
     def loss(self, draw: Draw, batch: int) -> Tensor:
-        """Return the binary cross-entropy of glyphs, by maximum over patches, plus the cross-entropy of the place."""
+        """Return the binary cross-entropy of glyphs, scored by their best patch, plus the place's cross-entropy."""
         images, scenes = self.pictures.batch(draw, batch)
         patches = self.tower(images.to(draw.device)).last_hidden_state[:, 1:]
         glyphs, place = self.heads[0](patches).amax(1), self.heads[1](patches.mean(1))
@@ -111,7 +111,7 @@ class Converse:
             images: pictures, floats [B, 3, 32, 32] in -1…1.
             scenes: one scene per picture.
             draw: random generators of the step.
-            questions: function that draws a question about a scene, with its answer.
+            questions: function that returns a random question about a scene, with its answer.
         """
         pairs = [self._conversation(scene, draw, questions) for scene in scenes]
         longest = max(len(tokens) for tokens, _ in pairs)

@@ -1,1 +1,1 @@
-"""Captions, questions and untrained models of the embedded Glyphs world, for training and measurement."""
+"""Captions, questions and untrained models of Glyphs, the toy world of the embedded models."""

@@ -95,7 +95,7 @@ def text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
 def unet() -> UNet2DConditionModel:
     """Build the denoiser, which predicts v (Salimans and Ho 2022).
 
-    It has 3.9 M parameters, and cross-attention at 4x4 and in the middle block.
+    It has 3.9 M parameters, and cross-attention at the resolution 4x4 and in the middle block.
     """
     return UNet2DConditionModel(
         sample_size=LATENT_SIZE,

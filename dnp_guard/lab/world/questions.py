@@ -1,4 +1,4 @@
-"""Questions about Glyphs pictures for training, with the right answers."""
+"""Make questions about Glyphs pictures, with the right answers, to train the vision-language model on."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ DESCRIBE = "describe this image"
 
 
 def ask(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
-    """Draw a question about a scene, with its answer.
+    """Pick a random question about a scene, and return it with its answer.
 
-    A shape that is in the scene is not asked about more often than chance has it. So the model learns the world's own
-    prior of "yes", and answers "no" while a picture shows nothing yet.
+    The question does not favour shapes that are in the scene. So the model learns how rarely the answer is "yes", and
+    answers "no" as long as a noisy picture shows nothing.
     """
     kind = rng.random()
     if kind < 0.1:
