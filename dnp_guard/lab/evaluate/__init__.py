@@ -1,1 +1,1 @@
-"""Measure the guard with detectors that are independent of it."""
+"""Measure the guard, and compare it with published methods, by detectors that are independent of it."""

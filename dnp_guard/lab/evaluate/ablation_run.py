@@ -52,14 +52,14 @@ def measure(
     ablations: Sequence[Ablation] = ABLATIONS,
     begin: Callable[[Ablation], Callable[[int], None]] = lambda _: lambda _: None,
 ) -> list[Line]:
-    """Measure the ablations that a folder does not hold yet, and write the table of all.
+    """Measure those ablations whose results are not in a folder yet, and write the table of all.
 
     Args:
         plan: sets, seeds and policy of the run; its methods are not used.
         out: folder for the table, with one subfolder per ablation.
         ablations: ablations to measure.
-        begin: called with every ablation before it is measured; returns the function that is called with the number of
-            finished batches.
+        begin: function that is called with every ablation before it is measured; it returns a function that is called
+            with the number of batches finished since its last call.
 
     Returns:
         Lines of ``results.json``, with the key ``ablation`` added.
@@ -78,7 +78,7 @@ def measure(
 
 
 def folder_of(ablation: Ablation) -> str:
-    """Return the name of an ablation's folder.
+    """Return the name of an ablation's folder, in lower case with hyphens.
 
     >>> from dnp_guard.lab.evaluate.ablations import ablation
     >>> folder_of(ablation("no waiting"))
@@ -101,7 +101,7 @@ def read(path: Path) -> list[Line]:
 
 
 def markdown(lines: Sequence[Line], ablations: Iterable[Ablation] = ABLATIONS) -> str:
-    """Write the table as a page of Markdown."""
+    """Return the results of all ablations as a page of Markdown."""
     measured = dict.fromkeys(line["ablation"] for line in lines)
     says = "\n".join(f"| {row.name} | {row.says} |" for row in ablations if row.name in measured)
     sets = dict.fromkeys(line["set"] for line in lines)
@@ -110,7 +110,7 @@ def markdown(lines: Sequence[Line], ablations: Iterable[Ablation] = ABLATIONS) -
 
 
 def tables(lines: Sequence[Line], heading: str = "##") -> str:
-    """Write one table per prompt set, in Markdown.
+    """Return the results of all ablations in Markdown, as one table per prompt set.
 
     Args:
         lines: lines from :func:`measure`.
@@ -132,7 +132,7 @@ def tables(lines: Sequence[Line], heading: str = "##") -> str:
 
 
 def _lines(plan: EvaluationPlan, world: World, journal: Journal) -> list[dict[str, Any]]:
-    """Return the guard's lines of a run."""
+    """Return the lines of ``results.json`` about the guard, from the run of one ablation."""
     lines = table.table(
         journal.rows(),
         journal.timings(),

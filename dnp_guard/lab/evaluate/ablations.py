@@ -27,7 +27,7 @@ class Ablation:
     changes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def of(self, policy: Policy) -> Policy:
-        """Return a policy with the changes of this row.
+        """Return a changed copy of a policy, with the keys of this ablation set.
 
         Raises:
             ValueError: if the changed policy is not valid; the error is pydantic's.
@@ -54,7 +54,7 @@ THIRD_BRANCH: tuple[tuple[str, str, Mapping[str, Any]], ...] = (
 
 def _steered(name: str, says: str, guidance: Mapping[str, Any]) -> Ablation:
     return Ablation(
-        name, f"Of *every step*: {says}", {"queries": EVERY_STEP, "guidance": {**EVERY_EVALUATION, **guidance}}
+        name, f"*every step*, but {says}", {"queries": EVERY_STEP, "guidance": {**EVERY_EVALUATION, **guidance}}
     )
 
 
@@ -66,12 +66,12 @@ ABLATIONS: tuple[Ablation, ...] = (
     ),
     Ablation(
         "similar",
-        "Of *every step*: a query is skipped if the prediction is similar to the one last queried.",
+        "*every step*, but a query is skipped if the prediction is similar to the last one queried.",
         {"queries": {**EVERY_STEP, "skip_similar": 0.95}, "guidance": EVERY_EVALUATION},
     ),
     Ablation(
         "probe 0.01",
-        "Of *every step*: a query is skipped if a latent probe is sure that it would find nothing; the probe may miss "
+        "*every step*, but a query is skipped if a latent probe is sure that it would find nothing; the probe may miss "
         "one finding in a hundred.",
         {"queries": {**EVERY_STEP, "skip_probe": {"max_miss": 0.01}}, "guidance": EVERY_EVALUATION},
     ),
@@ -82,17 +82,17 @@ ABLATIONS: tuple[Ablation, ...] = (
     ),
     Ablation(
         "no waiting",
-        "Of *every step*: denoising goes on while the model answers.",
+        "*every step*, but denoising goes on while the model answers.",
         {"queries": {**EVERY_STEP, "wait": False}, "guidance": EVERY_EVALUATION},
     ),
     Ablation(
         "no hold",
-        "Of *every step*: a negative is cleared at the first query that no longer sees its category.",
+        "*every step*, but a negative is cleared at the first query that no longer sees its category.",
         {"queries": EVERY_STEP, "guidance": {**EVERY_EVALUATION, "hold": 0}},
     ),
     Ablation(
         "controller",
-        "Of *every step*: the scale follows the findings.",
+        "*every step*, but the scale follows the findings.",
         {"queries": EVERY_STEP, "guidance": {**EVERY_EVALUATION, **CONTROLLER}},
     ),
     Ablation(
@@ -104,7 +104,7 @@ ABLATIONS: tuple[Ablation, ...] = (
     _steered("reuse 3", "the negative is evaluated at every third step.", {"reuse": 3}),
     Ablation(
         "cheap",
-        "Of *every step*: *probe 0.05*, *reuse 3* and *batched*.",
+        "*every step* with *probe 0.05*, *reuse 3* and *batched*.",
         {
             "queries": {**EVERY_STEP, "skip_probe": {"max_miss": 0.05}},
             "guidance": {**EVERY_EVALUATION, "reuse": 3, "batched": True},
@@ -127,22 +127,22 @@ ABLATIONS: tuple[Ablation, ...] = (
     ),
     Ablation(
         "attention",
-        "Of *every step*: attention steers; a separate term is added only for a category that outlasts it.",
+        "*every step*, but attention steers; a separate term is added only for a category that outlasts it.",
         {"queries": EVERY_STEP},
     ),
     Ablation(
         "attention, looks while steered",
-        "Of *as shipped*: a steered image is queried as often as one with a finding.",
+        "*as shipped*, but a steered image is queried as often as one with a finding.",
         {"queries": {"back_off": {"factor": 3, "below": 0.2}}},
     ),
     Ablation(
         "attention alone",
-        "Of *as shipped*: no separate term is added to attention, whatever category outlasts it.",
+        "*as shipped*, but no separate term is added to attention, even if a category outlasts it.",
         {"guidance": {"escalate": None}},
     ),
     Ablation(
         "attention everywhere",
-        "Of *as shipped*: attention is steered at all positions.",
+        "*as shipped*, but attention is steered at all positions.",
         {"guidance": {"attention": {"phi": 40.0, "tau": 1.5, "alpha": 1.0}}},
     ),
     Ablation(
@@ -155,11 +155,11 @@ ABLATIONS: tuple[Ablation, ...] = (
         {"queries": {"skip_probe": {"max_miss": 0.05}}, "guidance": {"batched": True}},
     ),
 )
-"""All rows, in the order of the table. A row with several changes stands after the rows of the single changes."""
+"""All rows, in the order of the table. A row that combines several changes comes after the rows with one of them."""
 
 
 def ablation(name: str) -> Ablation:
-    """Return the row of the ablation table with a name.
+    """Return the row of the ablation table that has a name.
 
     Raises:
         DnpGuardError: if the table has no row with that name.

@@ -1,4 +1,4 @@
-"""Keep the pictures that a guard queries, for measurement and for contact sheets."""
+"""Keep the pictures that a guard shows its VLM, for measurement and for contact sheets."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 class Album:
-    """Plugin that keeps every preview of the latest generation, and the finished images before any action.
+    """Plugin that keeps every queried preview of the latest generation, and the finished images before any action.
 
     Attributes:
-        looks: previews per queried step, one per image.
-        final: the finished images, before the final look may blur or block them.
+        looks: previews by queried step, one per image.
+        final: the finished images, before the final look (their own query) may blur or block them.
     """
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class Album:
 
     @hookimpl
     def dnp_guard_before_query(self, request: str, step: Step | None, images: Sequence[Image]) -> None:
-        """Keep the pictures that a query is about to show."""
+        """Keep the pictures that the guard is about to query."""
         if request != self._request:
             self._request, self.looks, self.final = request, {}, []
         if step is None:

@@ -1,4 +1,4 @@
-"""Measure how far a backend's probabilities can be trusted. Pure arithmetic on answers and labels."""
+"""Measure how far the probabilities that a VLM answers can be trusted. Pure arithmetic on answers and labels."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ BINS = 10
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Calibration of one category over one range of progress.
+    """Calibration of the answers about one category, over one range of denoising progress.
 
     Attributes:
-        begin: start of the range; 0 is pure noise.
-        end: end of the range; 1 is the finished image. The end itself belongs to the next range, except 1.
+        begin: start of the range of progress; 0 is pure noise.
+        end: end of the range; 1 is the finished image. The end itself belongs to the next range, unless it is 1.
         n: number of pictures.
         positives: number of pictures that show the category.
         auc: area under the ROC curve; NaN if all pictures have the same label.
-        threshold: lowest threshold that at most the given share of the negatives reaches.
+        threshold: lowest threshold that no more than the allowed share of the negatives reaches.
         detected: share of the positives that reach the threshold; NaN without positives.
         error: expected calibration error, with bins of equal width (Guo et al. 2017).
         roc: points (false positive rate, true positive rate), rising.
@@ -46,13 +46,13 @@ class Calibration:
 def calibrate(
     probabilities: Sequence[float], labels: Sequence[bool], rate: float, span: tuple[float, float] = (0.0, 1.0)
 ) -> Calibration:
-    """Measure the calibration of one category.
+    """Measure the calibration of the answers about one category.
 
     Args:
         probabilities: one answered probability per picture.
         labels: per picture, whether it shows the category.
         rate: share of the negatives that may reach the threshold, 0 to 1.
-        span: range of progress of the pictures, copied into the result.
+        span: range of denoising progress of the pictures, copied into the result.
     """
     positive = [p for p, label in zip(probabilities, labels, strict=True) if label]
     negative = [p for p, label in zip(probabilities, labels, strict=True) if not label]
@@ -72,7 +72,7 @@ def calibrate(
 
 
 def threshold(negative: Sequence[float], rate: float) -> float:
-    """Return the lowest threshold, 0 to 1, that at most a share ``rate`` of the negatives reaches.
+    """Return the lowest threshold, 0 to 1, that at most a share ``rate`` of the negatives' probabilities reaches.
 
     The threshold is a multiple of 0.01; it is 1 if no lower one is high enough.
 
@@ -87,7 +87,7 @@ def threshold(negative: Sequence[float], rate: float) -> float:
 
 
 def expected_error(probabilities: Sequence[float], labels: Sequence[bool]) -> float:
-    """Return the expected calibration error: the mean gap, over bins of equal width, of probability and frequency."""
+    """Return the expected calibration error: the mean gap between probability and frequency, in bins of equal width."""
     p, y = np.asarray(probabilities, float), np.asarray(labels, float)
     if not len(p):
         return math.nan
@@ -97,7 +97,7 @@ def expected_error(probabilities: Sequence[float], labels: Sequence[bool]) -> fl
 
 
 def roc(positive: Sequence[float], negative: Sequence[float]) -> tuple[tuple[float, float], ...]:
-    """Return the points of the ROC curve, one per threshold that occurs, from (0, 0) to (1, 1)."""
+    """Return the points (false positive rate, true positive rate) of the ROC curve, from (0, 0) to (1, 1)."""
     if not positive or not negative:
         return ()
     p, q = np.asarray(positive), np.asarray(negative)

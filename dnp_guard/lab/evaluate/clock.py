@@ -1,4 +1,4 @@
-"""Time generations."""
+"""Read the clock by which generations are timed."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import torch
 
 
 def now(device: str) -> float:
-    """Return seconds; only the difference of two calls has a meaning.
+    """Return a time in seconds; only the difference of two calls has a meaning.
 
-    On a GPU this is wall time, read once the GPU is idle. On a CPU this is the processor time of this process, because
-    wall time depends on other programs; on an idle machine the two are equal for one thread.
+    On a GPU this is wall time, read after the GPU has finished its work. On a CPU this is the processor time of this
+    process, because wall time depends on other programs; on an idle machine the two are equal for one thread.
 
     Args:
         device: type of the device that generates, such as ``cuda``.

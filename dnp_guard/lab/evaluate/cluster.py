@@ -1,4 +1,4 @@
-"""Spread the batches of a run over a Ray cluster (extra ``ray``); the rows are the same as in one process."""
+"""Spread the batches of a run over a Ray cluster (extra ``ray``); apart from timings, results are as in one process."""
 
 from __future__ import annotations
 
@@ -24,12 +24,14 @@ _USAGE = "RAY_USAGE_STATS_ENABLED"
 def on_ray(
     plan: EvaluationPlan, address: str | None, plugins: Sequence[str] = (), workers: int | None = None
 ) -> Callable[[Sequence[Batch]], Iterator[MeasuredBatch]]:
-    """Return the engine of a Ray cluster. Every worker loads its own models, on its own GPU or processor.
+    """Return the function that measures batches on a Ray cluster.
+
+    Every worker of the cluster loads its own models, on its own GPU or processor.
 
     Args:
         plan: plan of the run.
         address: address of a running cluster, such as ``auto`` or ``ray://host:10001``; None to start one here.
-        plugins: names of installed plugins that may know the detector.
+        plugins: names of installed plugins that may provide the detector.
         workers: number of workers; None for the number of GPUs of the cluster, or of processors if it has none.
 
     Returns:
@@ -37,7 +39,7 @@ def on_ray(
 
     Raises:
         MissingExtra: if Ray is not installed.
-        DnpGuardError: when the engine runs, if the cluster cannot be reached or a worker fails.
+        DnpGuardError: when the returned function runs, if the cluster cannot be reached or a worker fails.
     """
     ray = _ray()
 

@@ -1,4 +1,4 @@
-"""Measure the cost of the guard per generation: all kinds of generation in turn, round by round, in one run."""
+"""Measure the cost of the guard per generation: unguarded and guarded kinds of generation take turns in one run."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ class Cost:
         seconds: median over rounds of the time per generation, by :mod:`dnp_guard.lab.evaluate.clock`.
         gpu_seconds: median over rounds of the time between two events of the GPU's stream; None without a GPU.
         steps_per_second: steps of the sampler per second, for the whole batch.
-        ratio: ratio of the time to the unguarded time, both summed over rounds.
+        ratio: time divided by the unguarded time, both summed over rounds.
         ratio_ci95: 95 % interval of the ratio over resampled rounds.
         stages: wall time in seconds per stage of the guard in the last generation; empty without a guard.
-        step_ratio: ratio to unguarded of the time of steps without a query; None for kinds other than ``unqueried``.
+        step_ratio: time of steps without a query, divided by unguarded time; None for kinds other than ``unqueried``.
         peak_mib: peak memory in MiB of the GPU, or of the process without one; None if unknown.
     """
 
@@ -77,10 +77,10 @@ class Cost:
 
 
 class FixedAnswers(Backend):
-    """Backend that asks a model, for the cost of it, and gives fixed answers; so the model may have random weights.
+    """VLM backend that runs a model for its cost, and returns fixed answers; so the model may have random weights.
 
     Args:
-        backend: model that is asked; its answers are dropped.
+        backend: backend of the model; its answers are dropped.
         yes: whether the answer to the first question is "yes"; the answers to all others are "no".
     """
 
@@ -119,17 +119,17 @@ def measure(
     guidance_scale: float = 5.0,
     advance: Callable[[], None] = lambda: None,
 ) -> list[Cost]:
-    """Time every kind of generation at every batch size; a round generates all kinds once, in turn.
+    """Time every kind of generation at every batch size; in a round, every kind generates one batch.
 
     Args:
         pipe: the pipeline, on its device.
-        vlm: folder of a model, a model with its processor, or a backend. Its answers are replaced by fixed ones.
+        vlm: folder of a VLM, a VLM with its processor, or a backend. Its answers are replaced by fixed ones.
         batches: batch sizes.
         steps: number of steps of the sampler.
         rounds: number of timed rounds; a warm-up round comes first.
         policy: policy of the guard; None for the shipped ``glyphs``.
         guidance_scale: guidance scale of the pipeline.
-        advance: called after every generation.
+        advance: function that is called after every generation.
 
     Returns:
         One cost per kind and batch size.
@@ -158,7 +158,7 @@ class _Bench:
 
 
 def kinds_of(pipe: Any) -> tuple[str, ...]:
-    """Return the kinds that are timed with a pipeline; published methods run in the sampling of some pipelines only."""
+    """Return the kinds of generation that can be timed with a pipeline; published methods need one of :data:`OPEN`."""
     return KINDS if type(pipe).__name__ in OPEN else ANYWHERE
 
 
@@ -197,13 +197,13 @@ def machine(pipe: Any) -> dict[str, Any]:
 
 
 class _Timed(TransformersBackend):
-    """Backend that is only timed: its answers are not used, and its weights may be random."""
+    """VLM backend that is only timed: its answers are not used, and its weights may be random."""
 
     least_mass = 0.0
 
 
 def _kinds(bench: _Bench, batch: int) -> dict[str, tuple[Guard | None, Callable[[], object]]]:
-    """Return the guard of every kind, if it has one, and the function that generates a batch of the kind."""
+    """Return, per kind of generation, its guard (or None) and the function that generates one batch."""
     pipe = bench.pipe
     timed = bench.vlm if isinstance(bench.vlm, Backend) else _Timed(bench.vlm, device=pipe.device)
     guards = {
@@ -237,14 +237,14 @@ def _kinds(bench: _Bench, batch: int) -> dict[str, tuple[Guard | None, Callable[
 
 
 def _first_step_only(policy: Policy) -> Policy:
-    """Return the policy with queries at the first step and the finished image only; other steps are just watched."""
+    """Return the policy with queries at the first step and of the finished image only, to time unqueried steps."""
     resolved = policy.resolved()
     queries = {name: value for name, value in resolved["queries"].items() if name != "of"}
     return Policy.model_validate({**resolved, "queries": {**queries, "steps": [0.0]}})
 
 
 def _timed(run: Callable[[], object], device: str) -> tuple[float, float | None]:
-    """Return the seconds of a run by the clock, and between two events of the GPU's stream if there is a GPU."""
+    """Run a function, and return its seconds by the clock and, on a GPU, between two events of the GPU's stream."""
     if device != "cuda":
         begin = now(device)
         run()
@@ -291,7 +291,7 @@ def _stages(guard: Guard | None) -> dict[str, float]:
 
 
 def _reset_peak() -> bool:
-    """Reset the peak of the memory; return False if this system cannot reset it."""
+    """Reset the measured peak of memory use; return False if this system cannot do that."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
         return True

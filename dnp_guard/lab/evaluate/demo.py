@@ -1,4 +1,4 @@
-"""Run the demo: generate prompts on the embedded models with and without the guard, from the same seeds."""
+"""Run the demo: generate images with the embedded models, with and without the guard, from the same seeds."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ class Pair:
     Attributes:
         prompt: the prompt.
         unguarded: the image without the guard.
-        steered: the guarded image, before the final look may blur or block it.
+        steered: the guarded image, before the final look (the query of the finished image) may blur or block it.
         delivered: the guarded image that the user gets.
-        timeline: step and picture of x̂0 of every query.
+        timeline: for every query, its step and the picture of x̂0 that it showed.
         report: report of the generation with the image.
         index: index of the image in that report.
         before: detections of the independent detector in ``unguarded``.
@@ -81,11 +81,11 @@ class SecondChance:
 def run(
     audit: Path, advance: Callable[[int], None] = lambda _: None
 ) -> tuple[list[Pair], list[Pair], SecondChance | None]:
-    """Generate attack and benign prompts, unguarded and guarded.
+    """Generate images of attack and benign prompts, once without the guard and once with it.
 
     Args:
         audit: path of the audit log to write.
-        advance: called with the number of images that a batch has finished.
+        advance: function that is called after every batch, with its number of prompts.
 
     Returns:
         All pairs of the attack prompts and of the benign prompts, in order; and the first image that the final look
@@ -121,7 +121,7 @@ def _second_chance(pipe: Any, detector: Detector, attacks: list[Pair], audit: Pa
 def summary(
     attacks: list[Pair], benign: list[Pair], second: SecondChance | None, audit: Path, sheet: Path
 ) -> dict[str, Any]:
-    """Summarise a run; the rates are the independent detector's on the attack prompts.
+    """Summarise a run; its rates are shares of the attack prompts, as judged by the independent detector.
 
     Args:
         attacks: pairs of the attack prompts.

@@ -32,12 +32,12 @@ KNOWING = ("oracle", "static-right-name", "static-right-name-replace", "nag-righ
 
 
 class Column(NamedTuple):
-    """One method with its settings.
+    """One method of the comparison, with its settings.
 
     Attributes:
         method: name of the method.
-        scale: scale of its negative; None for the method's own.
-        categories: number of categories in its policy or list; None for all, as shipped.
+        scale: scale of its negative prompt; None for the method's default.
+        categories: number of categories in its policy or static negative prompt; None for all, as shipped.
     """
 
     method: str
@@ -64,27 +64,27 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class EvaluationPlan:
-    """Plan of a whole run.
+    """Plan of a whole evaluation run.
 
     Attributes:
         sets: prompts per set.
         columns: methods that run on every set, ``unguarded`` first.
-        grown: methods, with fewer categories, that run in addition on sets whose prompts draw several categories.
+        grown: methods with one category, with two, and so on; added on sets with prompts for several categories.
         policy: policy of the guard.
         seed: number that is added to every prompt's own seed.
         steps: number of steps of the sampler.
         guidance_scale: guidance scale of prompts without their own.
         size: largest number of prompts per batch.
-        model: model that draws the images.
+        model: model that generates the images.
         detector: spec of the detector that judges the images.
         clip: folder or id of the CLIP model for the alignment score; None for no such score.
         keep_images: whether to keep all images; else only those of the contact sheets are kept.
-        only_grown: whether sets with ``grown`` run only the methods in it, and ``unguarded``.
+        only_grown: whether sets to which ``grown`` is added run only the methods named in it, and ``unguarded``.
         vlm: spec of the backend that answers queries.
         sampler: name of the sampler that replaces the model's own; None to keep that.
         files: digest and columns of the prompts' file, per set.
         revision: revision of the model.
-        judged_from: folder of the run whose images are judged again; empty to draw the images.
+        judged_from: folder of the run whose images are judged again; empty to generate the images.
     """
 
     sets: Mapping[str, tuple[Entry, ...]]
@@ -115,7 +115,7 @@ class EvaluationPlan:
 
     @property
     def terms(self) -> dict[str, str]:
-        """Question per term of the policy; the static lists for other models name these terms."""
+        """VLM question per term of the policy. Static negative prompts list the terms, unless the model is embedded."""
         return {question.term: question.text for question in questions(self.policy)}
 
     def guidance_of(self, entry: Entry) -> float:
@@ -132,7 +132,7 @@ class EvaluationPlan:
         return shipped + self.grown
 
     def sizes(self) -> list[int]:
-        """Return the number of rows per batch."""
+        """Return the number of result rows per batch, one per prompt and method."""
         return [len(batch.entries) * len(self.columns_of(batch.set)) for batch in self.batches()]
 
     def batches(self) -> list[Batch]:
@@ -150,11 +150,11 @@ class EvaluationPlan:
 
 
 def columns_of(words: Iterable[str], scales: Sequence[float] = ()) -> tuple[Column, ...]:
-    """Return the methods that some words name, without duplicates and with ``unguarded`` first.
+    """Read methods from their names; return them without duplicates and with ``unguarded`` first.
 
     Args:
         words: names of methods, or ``NAME@SCALE``.
-        scales: scales for every method that has one and is named without it; empty for the method's own.
+        scales: scales at which to run every method that has a scale but is named without one; empty for its default.
 
     Raises:
         DnpGuardError: if there is no such method, or it has no scale.
@@ -188,7 +188,7 @@ def _scalable(made: Method) -> bool:
 
 
 def categories_from(first: str, count: int, order: Sequence[str] = FORBIDDEN) -> tuple[str, ...]:
-    """Return ``count`` categories, from ``first`` on; after the last category comes the first one again.
+    """Return ``count`` categories of an order, beginning at ``first``; after its end, the order starts again.
 
     >>> categories_from("skull", 2, ("star", "skull", "bolt"))
     ('skull', 'bolt')
@@ -198,7 +198,7 @@ def categories_from(first: str, count: int, order: Sequence[str] = FORBIDDEN) ->
 
 
 def restricted(policy: Policy, categories: Sequence[str]) -> Policy:
-    """Return the policy with some of its categories only, in its own order and without rules.
+    """Return the policy with only some of its categories, in the policy's order, and without its rules.
 
     Raises:
         DnpGuardError: if the policy has none of these categories.
@@ -207,6 +207,6 @@ def restricted(policy: Policy, categories: Sequence[str]) -> Policy:
     if not remaining:
         raise DnpGuardError(
             f"policy {policy.name!r} has none of the categories {', '.join(categories)}",
-            hint="Measure the policy on a prompt set that draws its categories.",
+            hint="Measure the policy on a prompt set that asks for its categories.",
         )
     return type(policy).model_validate({**policy.resolved(), "categories": remaining, "rules": []})

@@ -54,7 +54,7 @@ class Detector(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """Content of one image, by the detector's probabilities over one half.
+    """Content of one image: everything to which the detector gives a probability over one half.
 
     Attributes:
         shapes: shapes in the image.
@@ -78,7 +78,7 @@ class Seen:
 
 @torch.no_grad()
 def detect(detector: Detector, images: Tensor) -> list[Seen]:
-    """Return the content of images, float [B, 3, 32, 32] in -1…1."""
+    """Detect the content of images, float [B, 3, 32, 32] in -1…1; return one result per image."""
     content = []
     for part in images.split(256):
         shapes, pairs, places = detector(part)

@@ -1,4 +1,4 @@
-"""Draw the batches of a plan: the images of every method, as many at once as the memory allows."""
+"""Generate the images of a plan's batches by every method, as many at once as the memory allows."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ _WARM_STEPS = 6
 
 
 class Drawing:
-    """A pipeline and the methods that draw with it, loaded once per process.
+    """A pipeline and the methods that generate images with it, loaded once per process.
 
     Args:
         plan: plan of the run.
-        categories: categories of the detector; with an embedded model, the static lists name them.
-        folder: folder where drawn images are kept and read again; None to draw every batch.
+        categories: categories of the detector; with an embedded model, static negative prompts name them.
+        folder: folder in which generated images are kept and found again; None to generate every batch.
     """
 
     def __init__(self, plan: EvaluationPlan, categories: tuple[str, ...], folder: Path | None) -> None:
@@ -52,15 +52,15 @@ class Drawing:
 
     @cached_property
     def pipe(self) -> Any:
-        """The pipeline, loaded at its first use; a run whose images are all kept never loads it."""
+        """The pipeline, loaded at its first use; a run whose images are all in the folder never loads it."""
         return load(self.plan.model, self.plan.sampler)
 
     def drawn(self, column: Column, batch: Batch) -> DrawnBatch:
-        """Return a method's images of a batch: the kept ones if they are complete, else drawn now.
+        """Return a method's images of a batch, from the folder if all of them are there; else generate them.
 
         Raises:
-            DnpGuardError: if the images cannot be drawn, or if the plan judges another run's images and that run does
-                not have them.
+            DnpGuardError: if the images cannot be generated, or if the plan judges another run's images and that run
+                does not have them.
         """
         for names in self._concepts(column, batch):
             self._method(column, names)  # `cell` reads its name and scale
@@ -82,14 +82,14 @@ class Drawing:
         return drawn
 
     def _warm_up(self, column: Column, batch: Batch) -> None:
-        """Run a method once briefly, so that its first timing does not include loading and importing."""
+        """Run a method once on one prompt, so that its first timing does not include loading and importing."""
         if column not in self._warm:
             one = replace(batch, entries=batch.entries[:1])
             self._make(column, one, min(_WARM_STEPS, self.plan.steps))
             self._warm.add(column)
 
     def _concepts(self, column: Column, batch: Batch) -> list[tuple[str, ...]]:
-        """Return, per prompt, the concepts that the static lists and the policy name."""
+        """Return, per prompt, the concepts that static negative prompts and the policy name."""
         if column.categories is None:
             return [self._names] * len(batch.entries)
         return [
@@ -117,7 +117,7 @@ class Drawing:
     def _as_many_as_fit(
         self, column: Column, names: tuple[str, ...], entries: Sequence[Entry], steps: int
     ) -> list[Made]:
-        """Draw images; halve the number that is drawn at once whenever the memory does not suffice."""
+        """Generate images; whenever memory runs out, halve the number that is generated at once."""
         most = min(self._most.get(column, len(entries)), len(entries))
         made: list[Made] = []
         while len(made) < len(entries):
@@ -158,7 +158,7 @@ class Drawing:
         return self._methods[key]
 
     def cell(self, column: Column, batch: Batch) -> Cell:
-        """Return the cell of the results that a method's images of a batch belong to."""
+        """Return the cell (method and prompt set, the key of the results) to which a batch's images belong."""
         known = next(method for (used, _), method in self._methods.items() if used == column)
         return Cell(batch.set, known.name, known.mode, known.scale, column.categories)
 

@@ -27,7 +27,7 @@ def rmse255(image: ArrayLike, reference: ArrayLike) -> float:
 
 
 def feature_distance(features: NDArray[Any], reference: NDArray[Any]) -> float:
-    """Return the mean squared difference of unit-length features over all places, as LPIPS (Zhang et al. 2018, eq. 1).
+    """Return the mean squared difference of features, normalised per place, as in LPIPS (Zhang et al. 2018, eq. 1).
 
     Args:
         features: features of the image, [channels, places].

@@ -1,4 +1,4 @@
-"""Read prompt sets by name or from files, in the layouts in which the field's benchmarks are published."""
+"""Read prompt sets by name, or from files in the layouts of published benchmarks."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ COLUMNS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "image": (),
     }
 )
-"""Names of columns per field of an entry; the first one that a file has is read.
+"""Known names of columns, per field of an entry; the first name that a file has is used.
 
-- MMA-Diffusion has ``adv_prompt``, beside the harmless and the target prompt.
+- MMA-Diffusion has ``adv_prompt``, beside columns with the harmless and the target prompt.
 - One of the Ring-A-Bell files has ``sensitive prompt``.
 - I2P, UnlearnDiffAtk, P4D and the lists of COCO captions have ``prompt``, ``evaluation_seed`` and
   ``evaluation_guidance``; I2P as first published has ``sd_seed`` and ``sd_guidance_scale``.
@@ -46,7 +46,7 @@ _LARGEST_SEED = 2**63 - 1
 
 @dataclass(frozen=True, slots=True)
 class PromptList:
-    """A prompt set.
+    """A prompt set, and a record of what was read.
 
     Attributes:
         name: name of the set, or of the file without its suffix.
@@ -65,7 +65,7 @@ def mapping(text: str) -> dict[str, str]:
     """Read a mapping of fields to columns, written as ``prompt=COLUMN,seed=COLUMN``.
 
     Raises:
-        DnpGuardError: if a part is no such pair, or its name is not in :data:`COLUMNS`.
+        DnpGuardError: if a part is not such a pair, or its field is not in :data:`COLUMNS`.
     """
     columns = {}
     for part in filter(None, text.split(",")):
@@ -110,7 +110,7 @@ def prompt_set(spec: str, columns: Mapping[str, str] = MappingProxyType({})) -> 
 
 
 def _columns(rows: Sequence[tuple[str, Mapping[str, Any]]], columns: Mapping[str, str]) -> dict[str, str]:
-    """Return the column of a file per field that the file has."""
+    """Return, for every field that a file has, the name of its column."""
     present = {name: None for _, row in rows for name in row}
     for name, column in columns.items():
         if column not in present:
@@ -130,7 +130,7 @@ def _columns(rows: Sequence[tuple[str, Mapping[str, Any]]], columns: Mapping[str
 
 def _entry(path: Path, index: int, row: Mapping[str, Any], where: str, read: Mapping[str, str]) -> Entry:
     text = _text(row, read["prompt"], where)
-    # A column may have an empty name: pandas writes its index so.
+    # A column may have an empty name: pandas writes its index into such a column.
     listed, shown = (_name(row, read[name], where) if name in read else "" for name in ("id", "image"))
     picture = path.parent / shown if shown else None
     if picture is not None and not picture.is_file():
@@ -146,7 +146,7 @@ def _entry(path: Path, index: int, row: Mapping[str, Any], where: str, read: Map
 
 
 def _kind(path: Path) -> str:
-    """Return the suffix of a file, in small letters."""
+    """Return the suffix of a file, in lower case."""
     return path.suffix.lower()
 
 
@@ -154,14 +154,14 @@ _HINT = "Give a CSV, TSV, JSON, JSONL or Parquet file with a column of prompts; 
 
 
 def _category(value: Any) -> str:
-    """Return a category as text; T2I-RiskyPrompt has a mapping from categories to reasons."""
+    """Return the category of a prompt as text; in T2I-RiskyPrompt, it is a mapping from categories to reasons."""
     if value is None or isinstance(value, str):
         return value or ""
     return ", ".join(map(str, value)) if isinstance(value, list | dict) else str(value)
 
 
 def _rows(path: Path) -> list[tuple[str, Mapping[str, Any]]]:
-    """Return the rows that are not empty, with their places in the file."""
+    """Return the rows of a file that are not empty, as pairs of a place, such as ``prompts.csv:2``, and the row."""
     try:
         if _kind(path) == ".parquet":
             return [(f"{path}:row {number}", row) for number, row in enumerate(_parquet(path), 1)]
@@ -236,7 +236,7 @@ def _text(row: Mapping[str, Any], column: str, where: str) -> str:
 
 
 def _name(row: Mapping[str, Any], column: str, where: str) -> str:
-    """Return a cell as a name; empty if the cell is empty."""
+    """Return a cell of a row as text; empty if the cell is empty."""
     value = row.get(column)
     if isinstance(value, dict | list | bytes):
         raise DnpGuardError(

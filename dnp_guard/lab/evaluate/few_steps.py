@@ -1,4 +1,4 @@
-"""Compare choices of the queried steps in runs of few steps.
+"""Compare choices of the steps to query, in runs of one to eight steps.
 
 Run it as ``python -m dnp_guard.lab.evaluate.few_steps [MODEL]``.
 """
@@ -41,7 +41,7 @@ class FewStepRow:
         looks: name of the choice, from :func:`looks`; empty for a run without a guard.
         forbidden: number of images with a forbidden glyph, before any is withheld.
         kept: number of images with all requested glyphs.
-        queries: number of answered queries per image, the final look included.
+        queries: number of answered queries per image, the query of the finished image included.
     """
 
     steps: int
@@ -52,7 +52,7 @@ class FewStepRow:
 
 
 def looks(steps: int) -> dict[str, dict[str, Any]]:
-    """Return the compared choices of queried steps by name, as values of a policy's ``queries``."""
+    """Return the choices of queried steps to compare: by name, the value of a policy's ``queries``."""
     return {
         "steps of the defaults": {"steps": DEFAULT_STEPS},
         "every step but the last": {"steps": list(range(steps - 1)) or [0], "of": steps},
@@ -62,7 +62,7 @@ def looks(steps: int) -> dict[str, dict[str, Any]]:
 
 
 def measure(name: str, steps: int, count: int = _PROMPTS) -> list[FewStepRow]:
-    """Generate attack prompts without a guard, and under a guard with every choice of queried steps.
+    """Generate images of attack prompts without a guard, and under a guard with every choice of queried steps.
 
     Args:
         name: name of an embedded model. The ordinary one runs with DDIM and trailing timesteps, the distilled one with
@@ -105,7 +105,7 @@ def _row(
 
 
 def main(name: str = "glyphs") -> None:
-    """Measure a model, and print one line per row."""
+    """Measure a model with all choices of queried steps, and print one line per result."""
     for steps in STEPS:
         for row in measure(name, steps):
             figures = f"{row.looks or 'unguarded'}: {row.forbidden} forbidden, {row.kept} kept, {row.queries:g} queries"

@@ -1,4 +1,4 @@
-"""Ask as the VL-DNP paper does: one prompt with one image and all categories, answered in free text."""
+"""Query a VLM as the VL-DNP paper does: one prompt with one image and all categories, answered in free text."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ MOST_TOKENS = 64
 
 
 class FreeTextBackend(TextBackend):
-    """Backend with the question of VL-DNP (arXiv 2510.26052): which of these categories are visible?
+    """VLM backend that asks the question of VL-DNP (arXiv 2510.26052): which of these categories are visible?
 
-    A category is seen if the answer names it. This is a baseline: its answers are 0 or 1, and one category can hide
-    another in the answer.
+    A category is seen if the answer names it. This is a baseline: the results are 0 or 1, and a model that names one
+    category may forget another.
     """
 
     prompt = "which of these are visible in this image ? {}"

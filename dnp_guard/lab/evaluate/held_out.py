@@ -1,4 +1,4 @@
-"""Predict pictures of x̂0, with their scenes, that the embedded vision-language model was not trained on."""
+"""Make pictures of x̂0, labelled with their scenes, that the embedded vision-language model was not trained on."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _BATCH = 50
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
-    """A predicted picture.
+    """A predicted picture with its label.
 
     Attributes:
         image: the decoded x̂0, RGB.
-        scene: scene that was drawn before noise was added.
+        scene: place and glyphs of the picture before noise was added.
         progress: progress of the denoising, 0 at pure noise and 1 at the end.
     """
 
@@ -37,13 +37,13 @@ class HeldOut:
 
 @torch.no_grad()
 def held_out(pipe: Any, n: int, seed: int, *, progress: tuple[float, float] = (0.0, 1.0)) -> list[HeldOut]:
-    """Draw scenes, noise their latents, and predict x̂0 once with classifier-free guidance.
+    """Render random scenes, noise their latents, and predict x̂0 in one step with classifier-free guidance.
 
     Args:
         pipe: the embedded text-to-image model.
         n: number of pictures.
-        seed: seed of scenes, captions, timesteps and noise; training draws with other seeds.
-        progress: range of the progress, which is drawn uniformly per picture.
+        seed: seed of scenes, captions, timesteps and noise; training uses other seeds.
+        progress: range of the progress; every picture gets a random one, uniformly distributed.
 
     Returns:
         One picture per scene.

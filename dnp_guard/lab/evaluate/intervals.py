@@ -31,7 +31,7 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
 
 
 def bootstrap(values: Sequence[float], seed: int = 0) -> tuple[float, float]:
-    """Return the 95 % percentile interval of a mean over resamples (Efron 1979).
+    """Return the 95 % percentile bootstrap interval of a mean (Efron 1979).
 
     Args:
         values: one value per image; for a paired comparison, the differences of the pairs.
@@ -44,7 +44,7 @@ def bootstrap(values: Sequence[float], seed: int = 0) -> tuple[float, float]:
 
 
 def bootstrap_ratio(over: Sequence[float], under: Sequence[float], seed: int = 0) -> tuple[float, float]:
-    """Return the 95 % percentile interval of ``sum(over) / sum(under)``, resampled in pairs.
+    """Return the 95 % percentile bootstrap interval of ``sum(over) / sum(under)``; pairs are resampled together.
 
     Args:
         over: one value per pair.
@@ -69,7 +69,7 @@ def jackknife(statistic: Callable[[NDArray[Any]], float], values: ArrayLike, gro
     its resamples repeat rows, so they span fewer dimensions, and the statistic is biased.
 
     Args:
-        statistic: function of some of the rows.
+        statistic: function of an array of rows.
         values: one row per image.
         groups: number of groups, at most one per image.
 
@@ -88,11 +88,12 @@ def jackknife(statistic: Callable[[NDArray[Any]], float], values: ArrayLike, gro
 def mcnemar(gained: int, lost: int) -> float:
     """Return the two-sided p of McNemar's exact test (McNemar 1947).
 
-    The null hypothesis is that a pair in which the two differ goes either way with equal probability.
+    The null hypothesis: if exactly one member of a pair is positive, it is the first or the second with equal
+    probability.
 
     Args:
-        gained: number of pairs in which only the first is positive.
-        lost: number of pairs in which only the second is positive.
+        gained: number of pairs in which only the first member is positive.
+        lost: number of pairs in which only the second member is positive.
 
     >>> mcnemar(0, 5)
     0.0625
@@ -103,7 +104,7 @@ def mcnemar(gained: int, lost: int) -> float:
 
 
 def auc(positive: Sequence[float], negative: Sequence[float]) -> float:
-    """Return the probability that a positive scores over a negative; a tie weighs one half (Mann and Whitney 1947).
+    """Return the probability that a positive outscores a negative; a tie weighs one half (Mann and Whitney 1947).
 
     >>> auc([0.9, 0.6], [0.1, 0.6])
     0.875

@@ -21,11 +21,11 @@ PLAN, ROWS, TIMINGS = "plan.json", "rows.jsonl", "timings.jsonl"
 
 
 class Journal:
-    """Folder with the rows that a run has measured so far.
+    """Folder with the results of a run so far: one row per image and one timing per batch and method.
 
     Args:
         folder: folder of the run; created if it does not exist.
-        plan: identity of the run. Only ``date`` may differ from the folder's plan, whose date is kept.
+        plan: identity of the run. Only its ``date`` may differ from the plan in the folder, whose date is kept.
 
     Raises:
         DnpGuardError: if the folder holds another run, or its plan cannot be read.
@@ -56,7 +56,7 @@ class Journal:
         return list({(timing.cell, timing.batch): timing for timing in timings}.values())
 
     def keep(self, batches: Sequence[int]) -> int:
-        """Remove the rows of a batch that was not written completely.
+        """Remove the rows of the last batch if it was not written completely.
 
         Args:
             batches: number of rows per batch of the plan, in order.
@@ -74,12 +74,12 @@ class Journal:
         return whole
 
     def append(self, rows: Iterable[Row], timings: Iterable[Timing]) -> None:
-        """Write a batch and flush it to the disk; the rows come last, and mark the batch as done."""
+        """Append the results of a batch, and flush them to the disk; the rows come last, and mark the batch as done."""
         _append(self.folder / TIMINGS, [timing.to_json() for timing in timings])
         _append(self.folder / ROWS, [row.to_json() for row in rows])
 
     def image(self, cell: Cell, index: int) -> Path:
-        """Return the path for the image of a prompt."""
+        """Return the path for a prompt's image in the folder of the run, by the cell (method and prompt set)."""
         return image_file(self.folder, cell, index)
 
     def _plan(self, plan: dict[str, Any]) -> dict[str, Any]:
@@ -94,7 +94,7 @@ class Journal:
 
 
 def image_file(folder: Path, cell: Cell, index: int) -> Path:
-    """Return the path for the image of a prompt, in the folder of a run."""
+    """Return the path for a prompt's image in the folder of a run, such as ``images/attack/vl-dnp@15/0000.png``."""
     method = cell.method if cell.scale is None else f"{cell.method}@{cell.scale:g}"
     method += f"+{cell.categories}" if cell.categories is not None else ""
     return folder / "images" / cell.set / method / f"{index:04d}.png"
@@ -104,7 +104,7 @@ _ELSEWHERE = "Give another folder as --out, or start over with --again."
 
 
 def discard(folder: Path, plan: Mapping[str, Any], rows: int) -> None:
-    """Delete the run in a folder if it is finished or another one; keep it if it is this run, unfinished.
+    """Delete the run in a folder, unless it is this run and has not finished.
 
     Args:
         folder: folder of the run; need not exist.
@@ -125,7 +125,7 @@ def discard(folder: Path, plan: Mapping[str, Any], rows: int) -> None:
 
 
 def require_same_images(folder: Path, plan: Mapping[str, Any]) -> None:
-    """Require that a folder holds the images of a plan, by whatever detector they were judged.
+    """Check that a folder holds the images of a plan; the detector that judged them may be another one.
 
     Raises:
         DnpGuardError: if the folder holds another run, or none.

@@ -1,4 +1,4 @@
-"""Keep drawn images on disk, so that a resumed run or another detector need not draw them again."""
+"""Keep generated images on disk, so that a resumed run or another detector need not generate them again."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _META = ("outcome", "queries", "evaluations", "intervened", "degraded", "attempt
 
 @dataclass(frozen=True, slots=True)
 class DrawnBatch:
-    """Images that a method drew of a batch.
+    """Images that a method generated for a batch.
 
     Attributes:
         made: images of the batch.
-        seconds: time that the drawing took.
-        together: number of images that were drawn at once; smaller than the batch if the memory did not suffice.
+        seconds: time of the generation.
+        together: number of images that were generated at once; smaller than the batch if memory ran out.
     """
 
     made: list[Made]
@@ -34,7 +34,7 @@ class DrawnBatch:
 
 
 def kept(image: Callable[[int], Path], start: int, images: int) -> DrawnBatch | None:
-    """Read a batch; return None if it was not drawn completely.
+    """Read the images of a batch from disk; return None if they are not complete.
 
     Args:
         image: function that returns the path for the image of a prompt, given its index.
@@ -50,7 +50,7 @@ def kept(image: Callable[[int], Path], start: int, images: int) -> DrawnBatch | 
 
 
 def keep(image: Callable[[int], Path], start: int, drawn: DrawnBatch) -> None:
-    """Write a batch; its list of images is written last, and marks it as complete.
+    """Write the images of a batch to disk; their list is written last, and marks the batch as complete.
 
     Args:
         image: function that returns the path for the image of a prompt, given its index.

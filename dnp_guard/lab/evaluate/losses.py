@@ -1,4 +1,4 @@
-"""Find the sets and measures in which another method is better than the guard."""
+"""Find the prompt sets and measures for which another method is better than the guard."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """One column of the results.
+    """One column of the results by which methods are compared.
 
     Attributes:
         key: key in ``results.json``.
@@ -34,13 +34,13 @@ class Measure:
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """A measure of a set in which others are better.
+    """A measure by which other methods are better than the guard on a prompt set.
 
     Attributes:
-        model: model that drew the images.
+        model: model that generated the images.
         set: name of the prompt set.
         categories: number of categories of the policy, in rows that vary it; else None.
-        own: the measure with the guard's own value.
+        own: name of the measure, with the guard's value.
         better: other methods with their values, best first; a star marks a value beyond the guard's 95 % interval.
     """
 
@@ -71,7 +71,7 @@ MEASURES = (
 
 
 def losses(lines: Sequence[Line]) -> list[Loss]:
-    """Return the measures, by set, in which some row other than ``unguarded`` is better than the guard's.
+    """Return every measure, per prompt set, by which a method other than ``unguarded`` is better than the guard.
 
     Args:
         lines: lines of ``results.json``.
@@ -106,7 +106,7 @@ def _loss(measure: Measure, ours: Line, others: Iterable[Line]) -> Loss | None:
 
 
 def _first(lines: Iterable[Line], ours: Line) -> Line:
-    """Return the guard's first row of a set: at its own scale, if several scales were run."""
+    """Return the guard's line for the same model and set, the first one if the guard ran at several scales."""
     return next(line for line in lines if line["method"] == OURS and _place(line) == _place(ours))
 
 

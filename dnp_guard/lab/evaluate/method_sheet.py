@@ -21,7 +21,7 @@ _MOSAIC = 6
 def draw_method_sheet(
     title: str, pictures: Mapping[str, Sequence[tuple[Path, bool | None]]], *, blurred: bool = False
 ) -> Image.Image:
-    """Draw the first images of every method, without any selection.
+    """Draw the images of every method in one row, in the order of the prompts and without any selection.
 
     Args:
         title: one line of text.

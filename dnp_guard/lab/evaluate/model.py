@@ -1,4 +1,4 @@
-"""Find the settings of the model to measure, and the methods that its family allows."""
+"""Find the settings of the text-to-image model to measure, and the methods that can run on it."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ OPEN = (
     "LatentConsistencyModelPipeline",
     "LatentConsistencyModelImg2ImgPipeline",
 )
-"""Pipelines into whose sampling the published methods can be put."""
+"""Pipelines whose sampling loop the published methods can take part in."""
 
 ANYWHERE = ("unguarded", "static-replace", "dnp-guard", "dnp-guard-retry", "dnp-guard-separate", "dnp-guard-whole-list")
 """Methods that need only the pipeline's own arguments."""
 
 _FEW_STEPS = {"LCMScheduler": 4, "TCDScheduler": 4}
-"""Steps of the schedulers of distilled models, which run without classifier-free guidance."""
+"""Default number of steps per scheduler of distilled models, which run without classifier-free guidance."""
 
 _REPLACED = "DPMSolverMultistepScheduler"
 SAMPLERS = ("dpm++",)
@@ -40,14 +40,14 @@ SAMPLERS = ("dpm++",)
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model with its settings.
+    """A text-to-image model with its settings for a run.
 
     Attributes:
         name: name of the model, as the user gave it.
         revision: commit or digest of its weights.
         steps: number of steps of the sampler.
         guidance_scale: scale of classifier-free guidance, or the scale that a distilled model takes as an input.
-        refused: reason per method that the model's family does not allow.
+        refused: for every method that cannot run on the model, the reason.
     """
 
     name: str
@@ -69,8 +69,8 @@ def measured(
 
     Args:
         name: name of an embedded model, a folder, or a hub id that is cached.
-        steps: number of steps of the sampler; None for the pipeline's default.
-        guidance: guidance scale; None for the pipeline's default.
+        steps: number of steps of the sampler; None for the model's default.
+        guidance: guidance scale; None for the model's default.
         sampler: one of :data:`SAMPLERS`, in place of the model's own; None to keep that.
 
     Raises:
@@ -139,16 +139,16 @@ def _refusal(
 ) -> str:
     """Return the reason why a method cannot run on a model; empty if it can."""
     reasons = {
-        "it asks the judge of the embedded world": method == "oracle",
-        "it is told what a prompt draws, which is known in the embedded world only": method in KNOWING,
+        "it asks the detector of the embedded models, which judges their images only": method == "oracle",
+        "it is told which content a prompt asks for, which is known of embedded prompts only": method in KNOWING,
         _UNGUIDED: not guided and method not in UNGUIDED,
-        f"it changes the sampling itself, which is known of {', '.join(OPEN)}, and this is a {kind}": (
+        f"it takes part in the sampling loop, which works with {', '.join(OPEN)}, and this is a {kind}": (
             method not in ANYWHERE and kind not in OPEN
         ),
         f"{kind} takes no negative prompt at its guidance scale": (
             method == "static-replace" and ("negative_prompt" not in parameters or "true_cfg_scale" in parameters)
         ),
-        "it projects tokens by pooled embeddings, which this model's second text encoder makes of another size": (
+        "it projects tokens by pooled embeddings, and this model's second text encoder pools to another size": (
             method == "safree" and not alike
         ),
         _not_ddim(scheduler): method == "dng" and scheduler != "DDIMScheduler",
@@ -161,7 +161,7 @@ def _not_ddim(scheduler: str) -> str:
 
 
 def _require_replaceable(name: str, folder: Path, kind: str, scheduler: str, sampler: str) -> None:
-    """Require a schedule of betas, and a pipeline that calls its sampler in the usual way."""
+    """Refuse to replace the sampler of a latent consistency pipeline, or of a model without a schedule of betas."""
     scheduled = folder / "scheduler" / "scheduler_config.json"
     if kind.startswith("LatentConsistency") or not scheduled.exists() or "beta_schedule" not in _read(scheduled):
         raise DnpGuardError(

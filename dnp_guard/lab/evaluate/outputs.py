@@ -37,12 +37,12 @@ VERDICTS, AGREEMENT = "verdicts.jsonl", "agreement.json"
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """Results that were written.
+    """Results of a run, after they were written to files.
 
     Attributes:
         lines: lines of ``results.json``, those of merged runs included.
         files: paths of all files, in the order in which they were written.
-        lacking: sentence about the file that could not be written; empty if there is none.
+        lacking: sentence about the file that could not be written; empty if all were written.
         agreement: agreement of people with the detector; None without a sheet that people filled in.
     """
 
@@ -52,7 +52,7 @@ class Written:
     agreement: Agreement | None = None
 
     def document(self) -> dict[str, Any]:
-        """Return the JSON values of ``--json``."""
+        """Return the JSON document that ``dnp-guard evaluate --json`` prints."""
         return {
             "results": self.lines,
             "targets": [
@@ -65,7 +65,7 @@ class Written:
 
 
 def identity(plan: EvaluationPlan, detector: ImageDetector) -> dict[str, Any]:
-    """Return everything that the rows of a run depend on; a run can be resumed only if it is the same."""
+    """Return everything that the rows of a run depend on; a run can be resumed only if none of it has changed."""
     return {
         "version": __version__,
         "sets": {name: _digest(entries) for name, entries in plan.sets.items()},
@@ -114,8 +114,8 @@ def write(
     Args:
         plan: plan of the run.
         detector: detector that judged the images.
-        journal: rows of the run.
-        results: second path for ``results.json``; None for none.
+        journal: journal with the rows of the run.
+        results: second path for ``results.json``; None for no second file.
         merge: ``results.json`` files of other runs, to report together with this one.
         blurred: whether to make the pictures of the report unrecognisable.
         people: sheet that people have filled in; None for none.
@@ -161,7 +161,7 @@ def write(
 
 
 def _verdicts(journal: Journal, rows: Sequence[Row]) -> list[Path]:
-    """Write one verdict per image, and a sheet for people to fill in, unless they have begun to fill it in."""
+    """Write the detector's verdict per image, and a sheet for people to fill in unless they have already begun."""
     path, form = journal.folder / VERDICTS, journal.folder / people_.SHEET
     lines = [
         {
@@ -209,7 +209,7 @@ def _parquet(path: Path, rows: Sequence[Row]) -> str:
 
 
 def _sheets(journal: Journal, rows: Sequence[Row], model: str, *, blurred: bool) -> dict[str, Path]:
-    """Draw one contact sheet per prompt set, of its first prompts; return the paths by the heading of the set."""
+    """Draw one contact sheet per prompt set, for its first prompts; return the paths, by the heading of the set."""
     shown: dict[str, dict[Cell, list[tuple[Path, bool | None]]]] = {}
     for row in rows:
         if row.index < SHEET and row.categories is None:

@@ -1,4 +1,4 @@
-"""Draw two figures of every method against each other, as an SVG."""
+"""Plot two figures of every method against each other, as an SVG."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Point:
 
 
 def front(points: Sequence[Point]) -> list[Point]:
-    """Return the points that no other point beats in both figures, by rising x."""
+    """Return the points that no other point beats in both figures, ordered by rising x."""
     best: list[Point] = []
     for point in sorted(points, key=lambda point: (point.x, point.y)):
         if not best or point.y < best[-1].y:

@@ -1,4 +1,4 @@
-"""Measure how far people agree with a detector, by a sheet that they fill in."""
+"""Measure how often people agree with a detector, by a sheet that they fill in."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ class Agreement:
 
 
 def sheet(files: Sequence[str]) -> str:
-    """Write a CSV file with a column for people to fill in; it does not show the detector's verdicts.
+    """Return a CSV file with a column for people to fill in; it does not show the detector's verdicts.
 
     Args:
-        files: files of the images. Of more than :data:`MOST`, a hash of the names chooses which ones the sheet has.
+        files: files of the images. If there are more than :data:`MOST`, a hash of the names chooses that many.
     """
     drawn = sorted(files, key=lambda name: hashlib.sha256(name.encode()).hexdigest())[:MOST]
     written = io.StringIO()

@@ -1,4 +1,4 @@
-"""Spread the batches of a run over processes of this machine; the rows are the same as in one process."""
+"""Spread the batches of a run over processes of this machine; apart from timings, results are as in one process."""
 
 from __future__ import annotations
 
@@ -18,19 +18,21 @@ if TYPE_CHECKING:
     from dnp_guard.lab.evaluate.runner import MeasuredBatch
 
 _worlds: list[World] = []
-"""The world of a worker process; empty in any other process."""
+"""The pipeline, detector and methods of a worker process; empty in any other process."""
 
 
 def in_processes(
     plan: EvaluationPlan, workers: int, plugins: Sequence[str] = (), folder: Path | None = None
 ) -> Callable[[Sequence[Batch]], Iterator[MeasuredBatch]]:
-    """Return the engine of several processes. Every process runs one thread, and loads its own models.
+    """Return the function that measures batches in several processes.
+
+    Every process runs one thread, and loads its own models.
 
     Args:
         plan: plan of the run.
         workers: number of processes; at most one per batch is started.
-        plugins: names of installed plugins that may know the detector.
-        folder: folder where drawn images are kept and read again; None to draw every batch.
+        plugins: names of installed plugins that may provide the detector.
+        folder: folder in which generated images are kept and found again; None to generate every batch.
 
     Returns:
         A function that measures batches and yields the results in their order.

@@ -1,4 +1,4 @@
-"""Build Stable Diffusion 1.5, XL, FLUX.1 and a 2.5 B LLaVA with random weights, which cost as much as trained ones."""
+"""Build Stable Diffusion 1.5, SDXL, FLUX.1 and a LLaVA of 2.5 B parameters with random weights, to time them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MODELS = ("sd15", "sdxl", "flux", "tiny-sd15", "tiny-sdxl", "tiny-flux")
-"""Names of the models; a ``tiny`` one has the same parts in a size that runs anywhere."""
+"""Names of the models; a ``tiny`` model has the same parts in a size that runs anywhere."""
 
 _POSITIONS, _WORDS = 77, 49408
 _SD15 = {"block_out_channels": (320, 640, 1280, 1280), "cross_attention_dim": 768, "sample_size": 64}
@@ -166,7 +166,7 @@ def pipeline(name: str) -> Any:
 
 
 def _flux(*, tiny: bool) -> Any:
-    """Build FLUX.1 dev: a denoiser of 12 B parameters, and a T5 of 4.7 B."""
+    """Build FLUX.1 dev, with a denoiser of 12 B parameters and a T5 of 4.7 B, or a tiny version of it."""
     words = _words()
     return FluxPipeline(
         transformer=FluxTransformer2DModel(guidance_embeds=True, **(_TINY_FLUX if tiny else _FLUX)),
@@ -181,7 +181,7 @@ def _flux(*, tiny: bool) -> Any:
 
 
 def _words() -> PreTrainedTokenizerFast:
-    """Build a tokenizer without words: the time that T5 takes does not depend on the tokens."""
+    """Build T5's tokenizer with special tokens only, since the time that T5 takes does not depend on the tokens."""
     backend = Tokenizer(models.WordLevel({"<pad>": 0, "</s>": 1, "<unk>": 2}, unk_token="<unk>"))
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
     return PreTrainedTokenizerFast(
@@ -230,7 +230,7 @@ def llava(*, tiny: bool = False) -> tuple[Any, Any]:
 
 
 def _shared(*, tiny: bool, scaling: float, channels: int = 4, **more: Any) -> dict[str, Any]:
-    """Return the autoencoder, tokenizer and scheduler of a pipeline, by the names of its arguments."""
+    """Return autoencoder, tokenizer and scheduler, as keyword arguments of a pipeline."""
     blocks = (16, 16) if tiny else (128, 256, 512, 512)
     return {
         "vae": AutoencoderKL(

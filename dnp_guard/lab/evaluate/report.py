@@ -1,4 +1,4 @@
-"""Write the results as a page, in HTML or Markdown: tables, Pareto plots, and targets met and missed."""
+"""Format the results of a run as a page, in HTML or Markdown: tables, Pareto plots, and targets met and missed."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ HEADINGS = (
     "time ×",
 )
 ENOUGH = 200
-"""Number of prompts per row below which the page warns that its figures are no result."""
+"""Number of prompts per row below which the page warns that they are too few for a result."""
 _MARKS = {True: "met", False: "**not met**", None: "not measured"}
 
 
 def html(lines: Sequence[Line], command: str, sheets: Mapping[str, str]) -> str:
-    """Write the page in HTML; apart from the contact sheets, it loads nothing.
+    """Return the report as a page of HTML; it loads no files except the contact sheets.
 
     Args:
         lines: lines of ``results.json``.
@@ -53,7 +53,7 @@ def html(lines: Sequence[Line], command: str, sheets: Mapping[str, str]) -> str:
 
 
 def markdown(lines: Sequence[Line], command: str, pictures: Mapping[str, str]) -> str:
-    """Write the page in Markdown.
+    """Return the report as a page of Markdown.
 
     Args:
         lines: lines of ``results.json``.
@@ -64,7 +64,7 @@ def markdown(lines: Sequence[Line], command: str, pictures: Mapping[str, str]) -
 
 
 def plots(lines: Sequence[Line]) -> list[tuple[str, str]]:
-    """Draw the Pareto plots for which the lines have figures; return their names and SVGs."""
+    """Draw those Pareto plots whose figures are in the lines of ``results.json``; return their names and SVGs."""
     attack, benign = (
         {
             _key(line): line
@@ -90,12 +90,12 @@ def plots(lines: Sequence[Line]) -> list[tuple[str, str]]:
 
 
 def heading(model: str, name: str) -> str:
-    """Return the heading of a prompt set, with its model unless that is the ordinary one."""
+    """Return the heading of a prompt set; it names the model too, unless that is the ordinary model ``glyphs``."""
     return name if model == MODEL else f"{name}, {model}"
 
 
 def cells(line: Line) -> list[str]:
-    """Return the cells of one row, in the order of :data:`HEADINGS`."""
+    """Return the table cells of one line of ``results.json``, in the order of :data:`HEADINGS`."""
     return [
         called(line),
         line["mode"] or _NONE,
@@ -117,9 +117,9 @@ def cells(line: Line) -> list[str]:
 
 
 def measured(lines: Iterable[Line]) -> list[int]:
-    """Find the positions in :data:`HEADINGS` for which at least one row has a figure.
+    """Return the columns, as positions in :data:`HEADINGS`, in which at least one line has a figure.
 
-    A model of a user's own has no figure for what is known of the embedded world's prompts alone.
+    Some columns, such as *kept*, have figures only for embedded prompts, whose requested content is known.
     """
     rows = [cells(line) for line in lines]
     return [at for at in range(len(HEADINGS)) if any(row[at] != _NONE for row in rows)]
@@ -168,7 +168,7 @@ def _rendered(template: str, lines: Sequence[Line], command: str, **more: Any) -
 
 
 def _notes(lines: Iterable[Line]) -> list[str]:
-    """Write the notes about single rows: images that were not judged, and batches that did not fit into memory."""
+    """Return notes about single rows: about images that were not judged, and batches that did not fit into memory."""
     notes = []
     for line in lines:
         where = f"{heading(line['model'], line['set'])}, {called(line)}"
@@ -176,12 +176,12 @@ def _notes(lines: Iterable[Line]) -> list[str]:
             n = line["n"]
             notes.append(f"{where}: the detector failed on {unjudged} of {n} images; the shares leave them out.")
         if smaller := line.get("drawn_in_smaller_batches"):
-            notes.append(f"{where}: {smaller} images were drawn in smaller batches, as the memory did not suffice.")
+            notes.append(f"{where}: {smaller} images were generated in smaller batches, as memory ran out.")
     return notes
 
 
 def _kinds(lines: Sequence[Line]) -> list[list[str]]:
-    """Return one row per category of a file's prompts: its name, then per method the ASR and the images judged."""
+    """Return a row per category of a file's prompts: its name, then per method the ASR and the number of images."""
     found = [line.get("by_prompt_category") or {} for line in lines]
     return [
         [name, *(f"{_percent(of[name]['asr'])} of {of[name]['n']}" if name in of else _NOBODY for of in found)]
@@ -190,7 +190,7 @@ def _kinds(lines: Sequence[Line]) -> list[list[str]]:
 
 
 def _grown(lines: Sequence[Line]) -> list[tuple[str, list[list[str]]]]:
-    """Return the cells of the rows in which the number of categories varies, by method."""
+    """Return, per method, the table cells of the runs with policies of one category, of two, and so on."""
     return [
         (
             name,
@@ -210,7 +210,7 @@ def _grown(lines: Sequence[Line]) -> list[tuple[str, list[list[str]]]]:
 
 
 def _pairs(lines: Iterable[Line]) -> list[list[str]]:
-    """Return the cells of the paired comparison with the guard: discordant pairs, and differences of means."""
+    """Return the table cells that compare methods with the guard in pairs: discordant pairs, differences of means."""
     rows = []
     for line in lines:
         if (against := line.get("against_ours")) and line["method"] != UNGUARDED:
@@ -245,7 +245,7 @@ def _lost(values: Mapping[tuple[object, ...], float]) -> dict[tuple[object, ...]
 
 _NONE = "–"
 _NOBODY = "N/A"
-"""Cell of a share if the detector failed on all images, which is not the same as seeing nothing in them."""
+"""Cell of a share if the detector failed on all images; a share of zero would mean that it saw nothing in them."""
 
 
 def _percent(value: float | None, interval: Sequence[float] | None = None, otherwise: str = _NONE) -> str:

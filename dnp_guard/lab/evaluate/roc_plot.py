@@ -15,7 +15,7 @@ _COLOURS = ("#0b6e99", "#c0392b", "#27763d", "#8e44ad", "#b9770e", "#34495e", "#
 
 
 def draw_roc(title: str, calibrations: Mapping[str, Sequence[Calibration]]) -> str:
-    """Draw one ROC curve per category and range, with its AUC in the legend; return an SVG document.
+    """Draw one ROC curve per category and range of denoising progress, with its AUC in the legend, as an SVG document.
 
     Args:
         title: one line of text.

@@ -10,14 +10,14 @@ if TYPE_CHECKING:
 
 
 class Cell(NamedTuple):
-    """Key that the rows of one line of the results share.
+    """Key of one line of the results: a prompt set, and a method with its settings.
 
     Attributes:
         set: name of the prompt set.
         method: name of the method.
-        mode: how its negative enters the guidance; None without a negative.
-        scale: scale of its negative; None without one.
-        categories: number of categories in its policy or list; None for all, as shipped.
+        mode: how its negative prompt enters the guidance; None without one.
+        scale: scale of its negative prompt; None without one.
+        categories: number of categories in its policy or static negative prompt; None for all, as shipped.
     """
 
     set: str
@@ -29,13 +29,13 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Row of one image.
+    """Result for one image of one method.
 
     Attributes:
         set: name of the prompt set.
         method: name of the method.
-        mode: how its negative enters the guidance; None without a negative.
-        scale: scale of its negative; None without one.
+        mode: how its negative prompt enters the guidance; None without one.
+        scale: scale of its negative prompt; None without one.
         categories: number of categories in the policy, if the run varies it; else None.
         index: index of the prompt in its set.
         seed: seed of the image.
@@ -51,19 +51,19 @@ class Row:
         feature_distance: distance of the detector's features from the unguarded image's; None without features.
         identical: whether the steered image equals the unguarded one, bit for bit.
         intervened: whether a negative was in force at any step, or a final action was taken.
-        queries: number of queries, the final look included.
+        queries: number of queries, that of the finished image included.
         evaluations: number of evaluations of the denoiser.
-        outcome: outcome that the guard settled; None for a baseline.
+        outcome: outcome that the guard reports, such as ``steered``; None for a baseline.
         degraded: reasons why the guard could not do its job.
-        clip: cosine of image and prompt; None without a CLIP model.
+        clip: cosine similarity of image and prompt by CLIP; None without a CLIP model.
         clear: whether the detector is sure of every glyph in the steered image; None if it cannot tell.
         attempts: number of times that the image was generated.
         withheld: whether the image is not delivered.
-        kept_delivered: whether the image is delivered and shows everything the prompt asks for; None as for ``kept``.
+        kept_delivered: whether the image is delivered and shows everything the prompt asks for; None if not known.
         features: features of the steered image, for the Fréchet distance of a cell.
         id: id of the prompt in its file, or a digest of the prompt; empty for an embedded prompt.
         category: category of the prompt in its file; empty if it has none.
-        together: number of images drawn at once if the memory did not suffice for the batch; else None.
+        together: number of images generated at once if memory ran out for the whole batch; else None.
     """
 
     set: str
@@ -101,7 +101,7 @@ class Row:
 
     @property
     def cell(self) -> Cell:
-        """Cell of the results that the row belongs to."""
+        """Key of the line of the results to which the row belongs."""
         return Cell(self.set, self.method, self.mode, self.scale, self.categories)
 
     def to_json(self) -> dict[str, Any]:
@@ -113,7 +113,7 @@ class Row:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Row:
-        """Read what :meth:`to_json` wrote.
+        """Create a row from the values that :meth:`to_json` returned.
 
         Raises:
             TypeError: if a field is missing or unknown.
@@ -127,11 +127,11 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Time that one method took for one batch. Timings are not in the rows, which are the same in every run.
+    """Time that one method took for one batch. It is not part of the rows, which must be the same in every run.
 
     Attributes:
-        cell: cell of the results that the batch belongs to.
-        batch: number of the batch in the set.
+        cell: key of the line of the results to which the batch belongs.
+        batch: number of the batch, over all sets.
         images: number of images.
         seconds: time of the method, by :mod:`dnp_guard.lab.evaluate.clock`.
         unguarded: time of the same batch unguarded, measured just before.
@@ -155,7 +155,7 @@ class Timing:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Timing:
-        """Read what :meth:`to_json` wrote.
+        """Create a timing from the values that :meth:`to_json` returned.
 
         Raises:
             KeyError: if a field is missing.

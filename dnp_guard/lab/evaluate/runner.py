@@ -40,7 +40,7 @@ class MeasuredBatch:
         batch: the batch.
         rows: rows of all methods, one method after the other, in the order of the prompts.
         timings: one timing per method.
-        images: steered images, with their cell and the index of the prompt.
+        images: steered images, as triples of the cell (method and prompt set), the index of the prompt and the image.
     """
 
     batch: Batch
@@ -54,8 +54,8 @@ class World:
 
     Args:
         plan: plan of the run.
-        plugins: plugins, or their names, that may know the detector.
-        folder: folder where drawn images are kept and read again; None to draw every batch.
+        plugins: plugins, or their names, that may provide the detector.
+        folder: folder in which generated images are kept and found again; None to generate every batch.
     """
 
     def __init__(self, plan: EvaluationPlan, plugins: Iterable[str | object] = (), folder: Path | None = None) -> None:
@@ -65,7 +65,7 @@ class World:
         self._clip = _clip(plan.clip)
 
     def measure(self, batch: Batch) -> MeasuredBatch:
-        """Run every method on a batch, ``unguarded`` first.
+        """Run every method on a batch, ``unguarded`` first, and judge the images.
 
         Raises:
             DnpGuardError: if a method could not generate its images.
@@ -93,7 +93,7 @@ class World:
         return MeasuredBatch(batch, tuple(rows), tuple(timings), tuple(images))
 
     def _look(self, made: Sequence[Made]) -> list[tuple[Detection | None, Detection | None]]:
-        """Return the detections in every image as steered, and as it would be delivered."""
+        """Return two detections per image: in the steered image, and in the image as it would be delivered."""
         steered = self._seen([result.image for result in made])
         other = [at for at, result in enumerate(made) if result.delivered is not result.image]
         again = dict(zip(other, self._seen([made[at].delivered for at in other]), strict=True))
@@ -196,13 +196,13 @@ def run(
     engine: Callable[[Sequence[Batch]], Iterator[MeasuredBatch]],
     advance: Callable[[int], None],
 ) -> None:
-    """Measure the batches of a plan that the journal does not hold yet.
+    """Measure those batches of a plan whose results are not in the journal yet.
 
     Args:
         plan: plan of the whole run.
-        journal: journal with the finished batches; new ones are appended to it.
+        journal: journal with the results of finished batches; new results are appended to it.
         engine: function that measures batches and yields the results in their order.
-        advance: called with the number of batches that have been finished since the last call.
+        advance: function that is called with the number of batches finished since its last call.
     """
     batches = plan.batches()
     done = journal.keep(plan.sizes())
@@ -216,7 +216,7 @@ def run(
 
 
 def require_some(journal: Journal, plan: EvaluationPlan) -> None:
-    """Remove an incomplete batch from the journal, and require that a complete one remains.
+    """Remove an incomplete batch from the journal, and check that at least one complete batch remains.
 
     Raises:
         DnpGuardError: if the journal has no complete batch.
@@ -226,7 +226,7 @@ def require_some(journal: Journal, plan: EvaluationPlan) -> None:
 
 
 def here(world: World) -> Callable[[Sequence[Batch]], Iterator[MeasuredBatch]]:
-    """Return the engine of this process: one batch after the other, on one thread, so that results are reproducible."""
+    """Return the function that measures batches in this process, on one thread so that results are reproducible."""
 
     def engine(batches: Sequence[Batch]) -> Iterator[MeasuredBatch]:
         threads, verbosity = torch.get_num_threads(), logging.get_verbosity()

@@ -120,7 +120,7 @@ def _at(column: int) -> int:
 
 
 class _Page:
-    """Canvas with the fonts and frames of the sheet."""
+    """Canvas that writes text and framed pictures in the style of the sheet."""
 
     def __init__(self, image: Image.Image) -> None:
         self.image = image

@@ -1,4 +1,4 @@
-"""Turn rows per image into lines per method: shares and means with 95 % intervals, and paired tests."""
+"""Turn rows, one per image, into lines, one per method and prompt set: shares, means, intervals and paired tests."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def table(
     date: str,
     files: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
 ) -> list[Line]:
-    """Return one line per cell, in the order in which the cells were measured.
+    """Return one line per cell (prompt set and method with its settings), in the order of the measurement.
 
     Args:
         rows: rows of a run.
         timings: timings of the same run.
-        model: model that drew the images.
+        model: model that generated the images.
         detector: name, version and threshold of the detector.
         categories: categories to report separately.
         seed: seed of the run and of the resamples.
@@ -76,7 +76,7 @@ def table(
 
 
 def _measures(cell: Cell, rows: Sequence[Row], names: Sequence[str], seed: int) -> Line:
-    """Return the shares and means of a cell."""
+    """Return the shares and means of one cell, which is a prompt set and a method with its settings."""
     n = len(rows)
     clean = [row for row in rows if row.clean]
     requested = [row.kept for row in rows if row.kept is not None]
@@ -156,7 +156,7 @@ def _appearance(rows: Sequence[Row], right: Sequence[Row]) -> Line:
 
 
 def _cost(rows: Sequence[Row], timings: Sequence[Timing], seed: int) -> Line:
-    """Return the queries, evaluations and time of a cell."""
+    """Return the mean queries and evaluations of one cell, and its time relative to unguarded generation."""
     evaluations, queries = [row.evaluations for row in rows], [float(row.queries) for row in rows]
     over, under = [timing.seconds for timing in timings], [timing.unguarded for timing in timings]
     return {
@@ -178,8 +178,9 @@ def compare(rows: Sequence[Row], ours: Sequence[Row], seed: int) -> Line:
         seed: seed of the resamples.
 
     Returns:
-        Per share: the numbers of pairs in which only one of the two is positive, and the p of McNemar's exact test. Per
-        mean: the difference (theirs − ours) and its 95 % interval over resampled pairs.
+        Per share: the number of pairs in which only the method's image is positive, the number in which only the
+        guard's is, and the p of McNemar's exact test. Per mean: the difference (theirs − ours) and its 95 % interval
+        over resampled pairs.
     """
     pairs = list(zip(rows, ours, strict=True))
     comparison: Line = {"n": len(pairs)}
@@ -207,7 +208,7 @@ def merged(tables: Mapping[str, Sequence[Line]]) -> list[Line]:
         tables: lines per source, by its path.
 
     Raises:
-        DnpGuardError: if the tables differ in the detector, its version or its threshold, or share a cell.
+        DnpGuardError: if the tables differ in the detector, its version or its threshold, or if two have the same line.
     """
     by_key: dict[tuple[Any, ...], tuple[str, Line]] = {}
     for name, lines in tables.items():
@@ -243,7 +244,7 @@ def read(path: Path) -> list[Line]:
 
 
 def upgraded(line: Line) -> Line:
-    """Return a line with all keys of this version; keys that an older version did not measure are None.
+    """Add the keys that a line of an older version lacks, with the value None.
 
     Lines without ``model`` are of the ordinary model. Their Fréchet distance was measured from another set, so it
     becomes None.

@@ -1,4 +1,4 @@
-"""Calibrate recorded answers by people's verdicts on the images."""
+"""Calibrate the recorded answers of a vision-language model by people's verdicts on the images."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 
 def answered(policy: Policy, log: Log, rate: float) -> tuple[BackendInfo, Mapping[str, list[Calibration]]]:
-    """Calibrate the recorded answers of the latest model, per category.
+    """Calibrate the recorded answers of the model that answered last, per category.
 
-    The calibration uses the highest recorded probability of a category per image, and people's verdict on it as the
+    For every image and category, the calibration uses the highest recorded probability, with people's verdict as the
     label. A log records only probabilities that reached their threshold. So the result can be a higher threshold, but
     never a lower one.
 

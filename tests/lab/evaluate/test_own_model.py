@@ -300,8 +300,8 @@ def test_pictures_of_the_report_cannot_be_recognised_unless_asked_for(place, mod
     ("options", "message"),
     [
         ({"vlm": "detector:nudenet"}, "judge itself"),
-        ({"methods": "oracle"}, "asks the judge of the embedded world"),
-        ({"methods": "static-right-name"}, "told what a prompt draws"),
+        ({"methods": "oracle"}, "asks the detector of the embedded models"),
+        ({"methods": "static-right-name"}, "told which content a prompt asks for"),
         ({"sampler": "euler", "model": "nowhere"}, "there is no sampler 'euler'"),
         ({"sampler": "dpm++", "methods": "dng"}, "the scheduler is DPMSolverMultistepScheduler"),
         ({"vlm": "transformers:nowhere/none"}, "nowhere/none: neither a folder here nor"),

@@ -32,14 +32,14 @@ def dng(e_b: Tensor, e_n: Tensor, e_u: Tensor, p: Tensor, lambda_0: float) -> Te
 
 
 def posterior(p: Tensor, x: Tensor, mu_n: Tensor, mu_u: Tensor, sigma: float) -> Tensor:
-    """Update p(n | x) along the Markov chain, after a stochastic step has drawn x.
+    """Update the posterior p(n | x) of the negative prompt n, after a stochastic step of the Markov chain sampled x.
 
     p' = p N(x; mu_n, sigma^2) / N(x; mu_u, sigma^2), so that
     log p' = log p - (||x - mu_n||^2 - ||x - mu_u||^2) / (2 sigma^2).
 
     Args:
         p: posterior p(n | x_t) per image, [B].
-        x: x_{t-1} that the step drew, [B, ...].
+        x: x_{t-1} that the step sampled, [B, ...].
         mu_n: mean of x_{t-1} under the negative prompt, [B, ...].
         mu_u: mean of x_{t-1} under the empty prompt, [B, ...].
         sigma: standard deviation of x_{t-1}.

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def perp_neg(e_u: Tensor, e_c: Tensor, negatives: Sequence[Tensor], g: float, beta: float) -> Tensor:
-    """Guide a step, with the part of every negative that is orthogonal to the positive direction.
+    """Guide a step, away from those parts of the negatives that are orthogonal to the positive direction.
 
     e_u + g (D_c - sum_j beta (D_j - <D_j, D_c> / ||D_c||^2 D_c)), where D = e - e_u.
 

@@ -28,7 +28,7 @@ def projector(vectors: Tensor) -> Tensor:
 
 
 def kept(p_c: Tensor, masked: Tensor, alpha: float = ALPHA) -> Tensor:
-    """Return which tokens of a prompt are far enough from the concepts to stay.
+    """Return a mask of the tokens of a prompt that are far enough from the forbidden concepts to stay unchanged.
 
     The pooled embedding of the prompt without token i is p_i, and its distance from the concepts is
     d_i = ||(I - P_C) p_i||. The distance grows if the masked token belongs to a concept. Token i stays if
@@ -63,17 +63,17 @@ def projected(p_c: Tensor, p_i: Tensor, embeddings: Tensor) -> Tensor:
 
 
 def cosine(before: Tensor, away: Tensor) -> float:
-    """Return the mean cosine of a prompt's embeddings and all their projections, also of those that are not used.
+    """Return the mean cosine between a prompt's token embeddings and their projections, whether these are used or not.
 
     Args:
-        before: e_i of the tokens, and of the marks of beginning and end, [n, D].
+        before: e_i of the tokens, the begin and end tokens included, [n, D].
         away: their projections (I - P_C) P_I e_i, [n, D].
     """
     return float(torch.cosine_similarity(before, away, dim=1).mean())
 
 
 def last_step(mean_cosine: float) -> int:
-    """Return the last step, of 50, at which the projected embeddings are used: the self-validating filter.
+    """Return the last of 50 steps at which the projected embeddings are used, by the paper's self-validating filter.
 
     beta = 1 - mean cos; t' = round(10 sigmoid(5 (10 beta - 5.333))).
 

@@ -24,7 +24,7 @@ def vsf(q: Tensor, k: Tensor, v: Tensor, k_n: Tensor, v_n: Tensor, words: Tensor
         k_n: keys of the negative, [B, heads, tokens, d].
         v_n: values of the negative, [B, heads, tokens, d].
         words: mask of the negative's tokens to attend to, bool [B, tokens]. It leaves out the tokens for beginning, end
-            and padding, which draw most of the attention.
+            and padding, which attract most of the attention.
         scale: factor of the negated values.
 
     Returns:

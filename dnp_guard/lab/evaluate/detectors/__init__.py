@@ -1,4 +1,4 @@
-"""Detectors that judge the images, built by plugins; a detector is independent of everything that the guard uses."""
+"""Detectors that judge finished images, built by plugins and independent of everything that the guard uses."""
 
 from dnp_guard.lab.evaluate.detectors.base import Detection, ImageDetector, describe
 from dnp_guard.lab.evaluate.detectors.plugin import KINDS, build

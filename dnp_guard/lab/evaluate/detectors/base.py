@@ -1,4 +1,4 @@
-"""The interface of evaluation detectors."""
+"""Define the interface of the detectors that judge finished images."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Detection:
 
 @runtime_checkable
 class ImageDetector(Protocol):
-    """Detector of finished images."""
+    """Detector that judges finished images."""
 
     @property
     def name(self) -> str:
@@ -50,7 +50,7 @@ class ImageDetector(Protocol):
 
     @property
     def categories(self) -> tuple[str, ...]:
-        """Categories whose presence is a failure."""
+        """Categories that the detector looks for; an image with any of them is a failure."""
         ...
 
     def look(self, images: Sequence[Image]) -> list[Detection]:

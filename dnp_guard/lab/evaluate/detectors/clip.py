@@ -53,12 +53,12 @@ class Clip:
         return F.normalize(self.model.get_text_features(**inputs).pooler_output, dim=-1)
 
     def score(self, images: Sequence[Image], texts: Sequence[str]) -> list[float]:
-        """Return the cosine of every image and its text (Hessel et al. 2021, without their factor of 2.5)."""
+        """Return the cosine similarity of every image to its text (Hessel et al. 2021, without the factor of 2.5)."""
         return [float(x) for x in (self.images(images) * self.texts(texts)).sum(-1)]
 
     @property
     def scale(self) -> Tensor:
-        """Factor of the cosines before a softmax, a scalar tensor."""
+        """Learned factor by which CLIP multiplies cosines before a softmax, a scalar tensor."""
         return self.model.logit_scale.exp().detach()
 
 
@@ -86,7 +86,7 @@ def load_clip(name: str) -> Clip:
 
 
 class ClipDetector:
-    """Zero-shot detector: P(category) is the maximum, over its terms, of a softmax over two texts.
+    """Zero-shot detector: P(category) is the maximum, over the category's terms, of a softmax over two texts.
 
     The two texts are "a picture of TERM" and "a picture".
 
@@ -114,7 +114,7 @@ class ClipDetector:
 
 
 class Q16Detector:
-    """Q16 detector (Schramowski et al. 2022): compares the image with two tuned prompts, fine and inappropriate.
+    """Q16 (Schramowski et al. 2022): compares an image with two tuned prompts, for fine and for inappropriate images.
 
     The folder of the CLIP ViT-L/14 has to hold the prompts as ``q16.safetensors`` with one tensor ``prompts``, [2,
     channels]. The authors publish them as a pickle, which is not read here.
@@ -150,7 +150,7 @@ class Q16Detector:
 
 
 def _strongest(terms: Sequence[tuple[str, str]], row: Sequence[float]) -> dict[str, float]:
-    """Return the maximum per category of the probabilities of its terms."""
+    """Return, per category, the highest probability of its terms."""
     strongest: dict[str, float] = {}
     for (category, _), share in zip(terms, row, strict=True):
         strongest[category] = max(strongest.get(category, 0.0), share)

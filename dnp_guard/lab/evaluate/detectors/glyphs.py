@@ -1,4 +1,4 @@
-"""The embedded detector of the Glyphs world."""
+"""Judge finished images with the embedded detector of Glyphs, the toy world of the embedded models."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class GlyphsDetector:
 
 
 def _clear(shapes: Sequence[float], coloured: Sequence[float]) -> bool:
-    """Return whether the CNN is sure of every shape: that it is absent, or present in a colour it is sure of."""
+    """Return whether the CNN is sure of every shape: of its absence, or of its presence and of its colour."""
     return all(
         shape <= 1 - _SURE or (shape >= _SURE and colour >= _SURE)
         for shape, colour in zip(shapes, coloured, strict=True)

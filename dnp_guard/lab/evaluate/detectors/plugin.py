@@ -1,4 +1,4 @@
-"""Build the built-in detectors from their specs."""
+"""Build the detectors that judge finished images from their specs, such as ``nudenet`` or ``clip:FOLDER``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KINDS = ("glyphs", "nudenet", "opennsfw", "q16:FOLDER", "clip:ID_OR_FOLDER", "vl
 
 @hookimpl
 def dnp_guard_detector(spec: str, policy: Policy) -> ImageDetector | None:
-    """Build a built-in detector, and import its packages only now; None if the spec is not built in."""
+    """Build a built-in detector, and import its packages only now; return None if the spec is not built in."""
     kind, _, rest = spec.partition(":")
     if bool(rest) == (kind in _SHIPPED):
         return None
@@ -59,7 +59,7 @@ def _shipped(kind: str) -> ImageDetector:
 
 
 def who(spec: str) -> str:
-    """Return the model behind the spec of a detector or a backend, to find out whether two specs share one.
+    """Return the model's part of a spec of a detector or a backend, to find out whether two specs share a model.
 
     >>> who("detector:nudenet") == who("nudenet"), who("vlm:openai:m@http://h") == who("openai:m@http://h")
     (True, True)
@@ -68,7 +68,7 @@ def who(spec: str) -> str:
 
 
 def build(spec: str, policy: Policy, plugins: Iterable[str | object] = ()) -> ImageDetector:
-    """Build the detector that a spec names.
+    """Build the detector that a spec names, by the built-in plugin or an allowed one.
 
     Args:
         spec: one of :data:`KINDS`, or a spec that an allowed plugin knows.

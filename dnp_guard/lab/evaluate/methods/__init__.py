@@ -1,4 +1,4 @@
-"""Find the methods of the comparison by name."""
+"""Build the methods of the comparison by name: the guard, published methods and static negative prompts."""
 
 from __future__ import annotations
 
@@ -90,11 +90,11 @@ UNGUIDED = (
 
 
 def applicable(words: Iterable[str], refused: Mapping[str, str]) -> list[str]:
-    """Return the methods that some words name.
+    """Return the names of the methods to measure, with ``all`` expanded.
 
     Args:
-        words: names, ``NAME@SCALE``, or ``all`` for all methods that the model allows.
-        refused: reason per method that the model does not allow.
+        words: names, ``NAME@SCALE``, or ``all`` for all methods that can run on the model.
+        refused: for every method that cannot run on the model, the reason.
 
     Raises:
         DnpGuardError: if a named method is refused.
@@ -108,11 +108,11 @@ def applicable(words: Iterable[str], refused: Mapping[str, str]) -> list[str]:
 
 
 def method(name: str, *, scale: float | None = None, policy: Policy | None = None) -> Method:
-    """Build a method.
+    """Build a method of the comparison by name.
 
     Args:
         name: one of :data:`METHODS`.
-        scale: scale of its negative; None for the method's own.
+        scale: scale of its negative prompt; None for the method's default.
         policy: policy of the oracle or the guard; None for the shipped ``glyphs``.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Put static negatives into the denoiser's cross-attention, which needs no further evaluation of the denoiser."""
+"""Put static negative prompts into the denoiser's cross-attention, which needs no further call of the denoiser."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ Formula = Literal["nag", "vsf"]
 
 @dataclass(frozen=True, slots=True)
 class Attended:
-    """Method with a negative in the cross-attention, from the first step to the last.
+    """Method with a negative prompt in the cross-attention, from the first step to the last.
 
     Attributes:
         name: name in the table.
-        scale: phi of NAG, or the factor of the values of VSF.
+        scale: phi of NAG, or VSF's factor of the negated values.
         formula: ``nag`` or ``vsf``.
-        right_name: whether the negative names only the forbidden content that the prompt draws, and is absent if there
-            is none; else it names all concepts.
+        right_name: whether the negative names only the forbidden content that the user's prompt asks for, and is absent
+            if there is none; else it names all concepts.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Attended:
 
 
 class _Attending(Course):
-    """Course with negatives in the cross-attention for some images."""
+    """Course that puts negative prompts into the cross-attention of some images."""
 
     def __init__(self, pipe: Any, images: int, negatives: dict[int, str], how: Attended) -> None:
         super().__init__(images)
@@ -65,7 +65,7 @@ class _Attending(Course):
 
     @contextmanager
     def attending(self, denoiser: Any) -> Iterator[None]:
-        """Put the negatives into the cross-attention for the time of the block."""
+        """Put the negative prompts into the cross-attention inside a ``with`` block."""
         before = denoiser.attn_processors
         in_cross_attention = {name: self._processor for name in before if name.endswith("attn2.processor")}
         denoiser.set_attn_processor({**before, **in_cross_attention})
@@ -76,12 +76,12 @@ class _Attending(Course):
 
 
 class _Processor:
-    """Processor of the cross-attention, with negatives for some images.
+    """Processor of the cross-attention, with negative prompts for some images.
 
     Args:
         pipe: a Stable Diffusion pipeline.
         images: B, the size of the batch; the last B rows are the conditional ones.
-        negatives: negative prompt per image index; images without one are left as they are.
+        negatives: negative prompt per image index; the attention of other images does not change.
         how: method with the formula and the scale.
     """
 

@@ -25,9 +25,9 @@ class Made:
     Attributes:
         image: the steered image, before any final action.
         delivered: the image that would be delivered; the same object if the method took no action.
-        outcome: outcome that the guard settled; None for a baseline.
-        queries: number of queries about the image, the final look included.
-        evaluations: number of evaluations of the denoiser; unguarded, two per step with classifier-free guidance.
+        outcome: outcome that the guard reports, such as ``steered``; None for a baseline.
+        queries: number of queries about the image, that of the finished image included.
+        evaluations: number of evaluations of the denoiser; without a guard, two per step with classifier-free guidance.
         intervened: whether the method changed anything: a negative at any step, or a final action.
         degraded: reasons why the guard could not do its job for this batch.
         attempts: number of times that the image was generated.
@@ -53,7 +53,7 @@ class Task:
         pipe: the pipeline.
         steps: number of steps of the sampler.
         guidance_scale: scale of classifier-free guidance.
-        concepts: names of forbidden content, for the static lists.
+        concepts: names of forbidden content, for static negative prompts.
         detector: the evaluation detector, for the oracle only.
         vlm: spec of the backend that answers queries.
         questions: question per concept, for a backend that answers with probabilities; a concept without one is asked
@@ -73,12 +73,12 @@ class Task:
 
 @cache
 def asked(spec: str) -> Backend:
-    """Return the backend of a spec; all methods of a process share it."""
+    """Return the VLM backend that a spec names, built once per process and shared by all methods."""
     return build(spec)
 
 
 class Method(Protocol):
-    """A way to generate images of prompts that may draw forbidden content."""
+    """A way to generate images of prompts that may lead to forbidden content."""
 
     @property
     def name(self) -> str:
@@ -87,17 +87,17 @@ class Method(Protocol):
 
     @property
     def mode(self) -> str | None:
-        """How the negative enters the guidance; None if there is no negative."""
+        """How the negative prompt enters the guidance; None if there is none."""
         ...
 
     @property
     def scale(self) -> float | None:
-        """Scale of the negative; None if there is none."""
+        """Scale of the negative prompt; None if there is none."""
         ...
 
     @property
     def sampler(self) -> str:
-        """``DDIM``; or ``DDPM`` if the method needs stochastic sampling, which changes every image."""
+        """Sampler: ``DDIM``, or ``DDPM`` if the method needs stochastic sampling, which changes every image."""
         ...
 
     def generate(self, task: Task, seeds: Sequence[int], prompts: Sequence[Prompt]) -> list[Made]:

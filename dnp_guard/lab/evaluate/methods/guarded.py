@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 RETRIES: Final = Retries(most=3, scale=1.2)
 VIEWS: Final[tuple[View, ...]] = ("flip",)
 STRICTER: Final = 0.6
-"""Settings of the row ``dnp-guard-retry``: retries, views of the final look, and factor on the thresholds in that look.
+"""Settings of ``dnp-guard-retry``: retries, views of the finished image to query, and factor on thresholds for these.
 
 Chosen on training captions, as ``docs/how-to/policy.md`` shows."""
 
@@ -39,7 +39,7 @@ class Guarded:
     Args:
         name: name in the table.
         policy: policy to enforce; None for the shipped ``glyphs``.
-        scale: guidance scale of the negatives; None for the policy's own.
+        scale: guidance scale of the negative prompts; None for the policy's own.
 
     Raises:
         DnpGuardError: if a scale is given and the policy's mode has none.
@@ -53,12 +53,12 @@ class Guarded:
 
     @property
     def mode(self) -> str:
-        """How its negative enters the guidance."""
+        """How the negative prompt enters the guidance, by the policy."""
         return self.policy.guidance.mode
 
     @property
     def scale(self) -> float | None:
-        """Scale of the policy; None if its mode has none."""
+        """Guidance scale of the policy's negative prompts; None if its mode has none."""
         return self.policy.guidance.scale
 
     def generate(self, task: Task, seeds: Sequence[int], prompts: Sequence[Prompt]) -> list[Made]:
@@ -87,7 +87,7 @@ class Guarded:
 def whole_list(policy: Policy) -> Policy:
     """Return the policy with the negative words of all categories in every category.
 
-    Such a guard injects at the right time, but without the right name.
+    Such a guard injects its negative prompt at the right time, but the prompt does not name the right category.
     """
     words = tuple(dict.fromkeys(word for category in policy.categories for word in category.negative))
     categories = [category.model_copy(update={"negative": words}) for category in policy.categories]
@@ -95,7 +95,7 @@ def whole_list(policy: Policy) -> Policy:
 
 
 def separately(policy: Policy) -> Policy:
-    """Return the policy in mode ``separate``: every negative is a separate term after guidance."""
+    """Return the policy in mode ``separate``: every negative prompt is a separate term after guidance."""
     shipped = policy.resolved()
     guidance = {
         key: value for key, value in shipped["guidance"].items() if key not in {"mode", "attention", "escalate"}
@@ -105,7 +105,7 @@ def separately(policy: Policy) -> Policy:
 
 
 def retrying(policy: Policy) -> Policy:
-    """Return the policy with retries, and with a stricter final look at several views."""
+    """Return the policy with retries, and with lower thresholds for the finished image, queried in several views."""
     categories = [
         category.model_copy(
             update={"still_present": Action.RETRY, "final_threshold": STRICTER * category.final_threshold}

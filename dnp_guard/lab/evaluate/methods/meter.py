@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 class Meter:
-    """Counter of the rows that pass through a denoiser inside a ``with`` block.
+    """Counter of the evaluations of a denoiser, as batch rows that pass through it inside a ``with`` block.
 
     The sampler's own call has one row per image and branch. Every further row, in that call or in a later one, is an
-    extra evaluation of one image, which the meter recognises by its latents.
+    extra evaluation for one image, which the meter recognises by its latents.
 
     Args:
         denoiser: model whose rows are counted.
@@ -60,7 +60,7 @@ class Meter:
             self.evaluations[image] += 1
 
     def _is_the_samplers(self, sample: Tensor, images: int, branches: int) -> bool:
-        """Return whether a call is the sampler's own."""
+        """Return whether a call of the denoiser is the sampler's own, not one for further prompts."""
         if len(sample) < branches * images:
             return False
         # With one branch, a call for the negatives of all images has the same latents as the sampler's own call.

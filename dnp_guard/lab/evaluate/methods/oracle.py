@@ -1,4 +1,4 @@
-"""Run the guard with the evaluation detector in place of its model, as a bound for the comparison."""
+"""Run the guard with the evaluation detector in place of its VLM, as an upper bound in the comparison."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class DetectorBackend(Backend):
-    """Backend that answers with the evaluation detector's probability of the shapes that a question names.
+    """Backend that answers a question with the evaluation detector's highest probability of the shapes that it names.
 
     Args:
         detector: the evaluation detector, which no guard outside a comparison may use.

@@ -53,10 +53,10 @@ class Sld:
 
 @dataclass(frozen=True, slots=True)
 class PerpNeg:
-    """Perp-Neg with one negative per concept.
+    """Perp-Neg with one negative prompt per concept.
 
     Attributes:
-        scale: beta of every negative.
+        scale: beta, the weight of every negative.
     """
 
     scale: float
@@ -88,7 +88,7 @@ class Dng:
 
 
 class _Always(Course):
-    """Course that changes every image at every step."""
+    """Part of a method in the sampling of a batch that steers every image away from the same prompts at every step."""
 
     def __init__(self, task: Task, images: int, negatives: Sequence[str]) -> None:
         super().__init__(images)
@@ -99,7 +99,7 @@ class _Always(Course):
 
 
 class SafeCourse(_Always):
-    """Course of safe latent diffusion."""
+    """Part of Safe Latent Diffusion in the sampling of a batch."""
 
     def __init__(self, task: Task, images: int, safety: Safety) -> None:
         super().__init__(task, images, [listed(task.concepts)])
@@ -116,7 +116,7 @@ class SafeCourse(_Always):
 
 
 class _Orthogonal(_Always):
-    """Course of Perp-Neg."""
+    """Perp-Neg's part in the sampling of a batch."""
 
     def __init__(self, task: Task, images: int, beta: float) -> None:
         super().__init__(task, images, task.concepts)
@@ -128,7 +128,7 @@ class _Orthogonal(_Always):
 
 
 class _Bayes(_Always):
-    """Course of DNG, with the posterior of the negative per image."""
+    """DNG's part in the sampling of a batch, with the posterior probability of the negative prompt per image."""
 
     def __init__(self, task: Task, images: int, lambda_0: float) -> None:
         super().__init__(task, images, [listed(task.concepts)])

@@ -25,10 +25,11 @@ _RELEASED_STEPS = 50
 
 @dataclass(frozen=True, slots=True)
 class Safree:
-    """SAFREE: project the prompt's tokens near the concepts away from them, with the concepts as a negative prompt too.
+    """SAFREE: project the tokens of a prompt that are near the concepts away from them, and add a negative prompt.
 
-    The last step that the filter allows, published for 50 steps, is scaled to the length of the run. With two text
-    encoders there is no filter: the projected embeddings are used at every step, as in the released code for SDXL.
+    The negative prompt names the concepts. A filter chooses the last step at which the projected embeddings are used;
+    it is published for 50 steps, and scaled to the length of the run. With two text encoders there is no filter: the
+    projected embeddings are used at every step, as in the released code for SDXL.
     """
 
     name: ClassVar[str] = "safree"
@@ -42,7 +43,7 @@ class Safree:
 
 
 class _Projected(Course):
-    """Course of SAFREE, with the projected embeddings of every prompt."""
+    """SAFREE's part in the sampling of a batch, with the projected embeddings of every prompt."""
 
     def __init__(self, task: Task, texts: Sequence[str]) -> None:
         super().__init__(len(texts))
@@ -59,10 +60,10 @@ class _Projected(Course):
 
 
 def filtered(pipe: Any, p_c: Tensor, text: str) -> tuple[Tensor, float]:
-    """Project a prompt's dangerous tokens away from the concepts.
+    """Project those tokens of a prompt that are near the concepts away from them.
 
-    Two text encoders' embeddings lie side by side; only the D features of the last encoder are projected. The pooled
-    embedding, which the denoiser also gets, does not change.
+    The embeddings of two text encoders lie side by side; only the D features of the last encoder are projected. The
+    pooled embedding, which the denoiser also gets, does not change.
 
     Args:
         pipe: the pipeline.
@@ -70,7 +71,7 @@ def filtered(pipe: Any, p_c: Tensor, text: str) -> tuple[Tensor, float]:
         text: the prompt.
 
     Returns:
-        The embeddings, [L, D] or [L, D_1 + D], and the last step, of 50, at which they are used.
+        The embeddings, [L, D] or [L, D_1 + D], and the last of 50 steps at which they are used.
     """
     ids, mask = tokens(pipe, [text])
     words = int(mask.sum())
@@ -93,7 +94,7 @@ def filtered(pipe: Any, p_c: Tensor, text: str) -> tuple[Tensor, float]:
 
 
 def tokens(pipe: Any, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """Encode texts for the last text encoder; return the token ids and the mask of the tokens, both [n, L]."""
+    """Tokenize texts for the last text encoder; return the token ids and the attention mask, both [n, L]."""
     tokenizer = getattr(pipe, "tokenizer_2", None) or pipe.tokenizer
     encoded = tokenizer(
         list(texts), padding="max_length", max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt"
@@ -103,9 +104,9 @@ def tokens(pipe: Any, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def pooled(pipe: Any, ids: Tensor, mask: Tensor) -> Tensor:
-    """Return the last text encoder's pooled output, [n, D], in single precision: half has no pseudoinverse.
+    """Return the last text encoder's pooled output, [n, D], in float32, because float16 has no pseudoinverse.
 
-    SDXL's second encoder projects what it pools; the released code compares that projection.
+    SDXL's second encoder projects its pooled output; as in the released code, the projection is returned.
     """
     second = getattr(pipe, "text_encoder_2", None)
     if second is not None:

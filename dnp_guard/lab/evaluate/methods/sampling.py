@@ -1,9 +1,9 @@
-"""Put any guidance into a pipeline's own sampling.
+"""Let any kind of guidance take part in a pipeline's own sampling.
 
-A :class:`Course` takes part in the pipeline's call. It may change the embeddings that the denoiser gets, and the output
-that the scheduler steps with. A course that changes nothing leaves the call as it is, bit for bit. A guidance evaluates
-its further prompts in separate calls of the denoiser, for the images concerned only, so that the other images do not
-change.
+A :class:`Course` is the part that a method takes in a pipeline's call. It may change the embeddings that the denoiser
+gets, and the output that the scheduler steps with. A course that changes nothing leaves the images as they are, bit for
+bit. A course evaluates further prompts in separate calls of the denoiser, for the images concerned only, so that the
+other images do not change.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Words:
 
 @dataclass(frozen=True, slots=True)
 class SamplerCall:
-    """The sampler's own call of the denoiser at a step.
+    """The pipeline's own call of the denoiser at a step.
 
     Attributes:
         denoiser: the model.
@@ -63,7 +63,7 @@ class SamplerCall:
     images: int
 
     def again(self, rows: Sequence[int], words: Words) -> Tensor:
-        """Evaluate the denoiser for other prompts of some images; return its output, [len(rows), C, H, W]."""
+        """Call the denoiser again for some images with other prompts; return its output, [len(rows), C, H, W]."""
         total = len(self.args[0])
         at = [total - self.images + row for row in rows]
 
@@ -81,7 +81,7 @@ class SamplerCall:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """One step of a batch of B images, as a guidance sees it.
+    """One denoising step of a batch of B images, as a course sees it.
 
     Attributes:
         pipe: the pipeline.
@@ -93,7 +93,7 @@ class Moment:
         e_u: output of the denoiser for the unconditional prompt, [B, C, H, W]; e_c without classifier-free guidance.
         e_c: output of the denoiser for the user's prompt, [B, C, H, W].
         g: guidance scale.
-        evaluation: call of the denoiser that gave e_u and e_c.
+        evaluation: call of the denoiser that returned e_u and e_c.
         step: the scheduler's own ``step``.
     """
 
@@ -110,7 +110,7 @@ class Moment:
     step: Callable[..., Any]
 
     def evaluate(self, rows: Sequence[int], words: Words) -> Tensor:
-        """Evaluate the denoiser for other prompts of some images; return its output, [len(rows), C, H, W].
+        """Call the denoiser again for some images with other prompts; return its output, [len(rows), C, H, W].
 
         Args:
             rows: indices of the images.
@@ -134,19 +134,19 @@ class Course:
         self.negatives: list[str] | None = None
 
     def attending(self, denoiser: Any) -> AbstractContextManager[object]:
-        """Return the context in which the batch is denoised; it may change the denoiser, and has to restore it."""
+        """Return the context manager around the denoising of the batch; it must undo its changes of the denoiser."""
         return nullcontext()
 
     def prompts(self, index: int, e_u: Tensor, e_c: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the embeddings for the two branches of a step, [B, L, D], given the pipeline's own."""
+        """Return the unconditional and conditional embeddings of a step, [B, L, D], given the pipeline's own."""
         return e_u, e_c
 
     def guided(self, moment: Moment) -> Tensor:
-        """Return the guided output of a step, [B, C, H, W]."""
+        """Return the guided output of the denoiser at a step, [B, C, H, W]."""
         return moment.own
 
     def advance(self, moment: Moment, output: Tensor, **extra: Any) -> Any:
-        """Step the scheduler with a guided output and the pipeline's further arguments, and return its result."""
+        """Step the scheduler with a guided output, and return its result; ``extra`` has the pipeline's arguments."""
         return moment.step(output, moment.t, moment.x, **extra)
 
 
@@ -179,7 +179,7 @@ def is_guided(pipe: Any, guidance_scale: float) -> bool:
 
 
 def branches_of(task: Task) -> int | None:
-    """Return the number of branches of the sampler's own call; None if the family has no fixed number."""
+    """Return the number of rows per image in the pipeline's own call of its UNet; None for a pipeline without one."""
     return 1 + is_guided(task.pipe, task.guidance_scale) if hasattr(task.pipe, "unet") else None
 
 
@@ -197,7 +197,7 @@ def call(task: Task, seeds: Sequence[int], texts: Sequence[str], **more: Any) ->
 
 
 def sample(task: Task, seeds: Sequence[int], prompts: Sequence[Prompt], course: Course) -> list[Made]:
-    """Generate one batch under a course."""
+    """Generate one batch, with a course (the part of a method) in its sampling."""
     pictures, counted = denoise(task, seeds, [prompt.text for prompt in prompts], course, output="pil")
     return [
         Made(picture, picture, None, queries, evaluations, intervened)
@@ -211,13 +211,13 @@ def sample(task: Task, seeds: Sequence[int], prompts: Sequence[Prompt], course: 
 def denoise(
     task: Task, seeds: Sequence[int], texts: Sequence[str], course: Course, output: str = "latent"
 ) -> tuple[Any, list[float]]:
-    """Run the sampler once under a course.
+    """Call the pipeline once, with a course in its sampling.
 
     Args:
         task: pipeline, steps and guidance scale.
         seeds: one seed per image.
         texts: one prompt per image.
-        course: course of the batch.
+        course: part of the method in the sampling of the batch.
         output: ``output_type`` of the pipeline's call.
 
     Returns:
@@ -235,7 +235,7 @@ def denoise(
 
 @contextmanager
 def _steered(task: Task, images: int, course: Course) -> Iterator[None]:
-    """Put a course into the pipeline for the time of the block; the base course needs nothing."""
+    """Connect a course to the pipeline inside a ``with`` block; the base class changes nothing and needs no hooks."""
     if type(course) is Course or not hasattr(task.pipe, "unet"):
         yield
         return
@@ -260,7 +260,7 @@ def _steered(task: Task, images: int, course: Course) -> Iterator[None]:
 
 
 class _Injection:
-    """Hooks of a pipeline's call that let a course take part in it."""
+    """Hooks that let a course take part in one call of a pipeline."""
 
     def __init__(self, task: Task, images: int, course: Course) -> None:
         self._task, self._images, self._course = task, images, course
@@ -272,7 +272,7 @@ class _Injection:
         self.step = task.pipe.scheduler.step
 
     def before(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any] | None:
-        """Give the denoiser the course's embeddings."""
+        """Replace the prompt embeddings of the pipeline's own call by those of the course."""
         if self._aside:
             return None
         given = kwargs["encoder_hidden_states"]
@@ -284,12 +284,12 @@ class _Injection:
         return args, kwargs
 
     def after(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        """Keep the sampler's own call and its output."""
+        """Keep the pipeline's own call of the denoiser, and its output."""
         if not self._aside:
             self._evaluation, self._output = SamplerCall(module, args, kwargs, self._images), output[0]
 
     def stepped(self, output: Tensor, t: Tensor, x: Tensor, **kwargs: Any) -> Any:
-        """Step with the course's output in place of the pipeline's."""
+        """Step the scheduler with the course's guided output in place of the pipeline's."""
         assert self._evaluation is not None  # noqa: S101 (the denoiser is called before each step)
         e_u, e_c = self._output[: self._images], self._output[-self._images :]
         moment = Moment(

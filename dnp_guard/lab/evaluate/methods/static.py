@@ -1,4 +1,4 @@
-"""Apply static negative prompts, from the first step to the last: all concepts, or only the right name."""
+"""Apply static negative prompts from the first step to the last; they name all concepts, or only the right one."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Static:
         name: name in the table.
         scale: s of the separate term; None to use the negative as the unconditional prompt, at the pipeline's own
             guidance scale.
-        right_name: whether the negative names only the forbidden content that the prompt draws, and is absent if there
-            is none. No one could know that beforehand; the row shows the right name without the right time. Else the
-            negative names all concepts.
+        right_name: whether the negative names only the forbidden content that the user's prompt asks for, and is absent
+            if there is none; else it names all concepts. No one could know that content beforehand; the row shows the
+            effect of the right name without the right time.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Static:
 
     @property
     def mode(self) -> str:
-        """How the negative enters: ``replace`` without a scale, ``separate`` with one."""
+        """How the negative enters the guidance: ``replace`` without a scale, ``separate`` with one."""
         return "replace" if self.scale is None else "separate"
 
     def generate(self, task: Task, seeds: Sequence[int], prompts: Sequence[Prompt]) -> list[Made]:
@@ -58,12 +58,12 @@ class Static:
 
 
 def listed(names: Sequence[str]) -> str:
-    """Join names into one negative prompt."""
+    """Join names into one negative prompt, separated by commas."""
     return ", ".join(names)
 
 
 class _Replaced(Course):
-    """Course with negatives as the unconditional prompt."""
+    """Course that replaces the unconditional prompt of some images by a negative prompt."""
 
     def __init__(self, images: int, negatives: dict[int, str]) -> None:
         super().__init__(images)
@@ -72,7 +72,7 @@ class _Replaced(Course):
 
 
 class _Separate(Course):
-    """Course with negatives as a separate term after guidance."""
+    """Course that adds a separate negative term after classifier-free guidance, for some images."""
 
     def __init__(self, images: int, rows: list[int], words: Words, scale: float) -> None:
         super().__init__(images)

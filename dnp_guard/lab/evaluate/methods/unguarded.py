@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Unguarded:
-    """The pipeline as it is, bit for bit."""
+    """Method that runs the pipeline as it is, bit for bit."""
 
     name: str = "unguarded"
     mode: ClassVar[None] = None

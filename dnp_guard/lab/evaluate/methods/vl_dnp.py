@@ -35,10 +35,10 @@ RELEASED_SCALE = 15.0
 
 
 def released_steps(total: int) -> tuple[int, ...]:
-    """Scale the ten released steps, published for 50, to a run of any length.
+    """Scale VL-DNP's ten query steps, published for runs of 50 steps, to a run of any length.
 
-    Steps are rounded down, which favours the method. A step that is already taken moves to the next free one, and is
-    left out if the run has none; no step is left out in a run of eleven steps or more.
+    Steps are rounded down, which favours the method. If a step is already in the list, the next free one is taken; if
+    the run has none, the step is left out. No step is left out in a run of eleven steps or more.
 
     >>> released_steps(50)
     (5, 6, 7, 9, 12, 16, 21, 27, 34, 42)
@@ -53,16 +53,16 @@ def released_steps(total: int) -> tuple[int, ...]:
 
 
 class VlDnp:
-    """VL-DNP: a model names concepts in ten previews, in free text, and they are the negative until the next preview.
+    """VL-DNP: a VLM names the concepts in a preview, in free text; they are the negative prompt until the next preview.
 
-    A preview is the decoded prediction of the guided output without the negative term. The named concepts enter as a
-    separate negative from that step on, and replace the concepts of the preview before.
+    A preview is the decoded prediction of the guided output without the negative term. There are ten previews. The
+    named concepts enter as a separate negative term from that step on, and replace those of the preview before.
 
     Args:
         scale: w_neg; None for the released one.
-        gate: skip a query if the prediction is at least this similar to the one last queried, 0 to 1; None to skip
-            none. EVLDNP compares CLIP features. This implementation compares coarse latents by their cosine, as the
-            policy's ``queries.skip_similar`` does.
+        gate: similarity of the prediction to the last one queried, 0 to 1, from which on a query is skipped; None to
+            skip none. EVLDNP compares CLIP features. This implementation compares coarse latents by their cosine, as
+            the policy's ``queries.skip_similar`` does.
     """
 
     mode: ClassVar[str] = "separate"
@@ -83,9 +83,9 @@ class VlDnp:
 
 
 def naming_backend(task: Task) -> Backend:
-    """Return the task's model, asked for free text.
+    """Return a backend that asks the task's VLM in free text which concepts are visible.
 
-    A backend that answers with probabilities is asked about the concepts one by one instead.
+    A VLM that can only answer with probabilities is asked about the concepts one by one instead.
     """
     if task.vlm.partition(":")[0] in {"glyphs", "transformers", "transformers-text"}:
         return _freely(task.vlm)
@@ -94,14 +94,14 @@ def naming_backend(task: Task) -> Backend:
 
 @cache
 def _freely(spec: str) -> FreeTextBackend:
-    """Return the model of a spec, which :func:`asked` has loaded, as a backend of free text."""
+    """Return a free-text backend of the model that a spec names; :func:`asked` loads the model."""
     backend = asked(spec)
     assert isinstance(backend, TransformersBackend)  # noqa: S101 (these kinds are)
     return FreeTextBackend(backend.pair)
 
 
 class OneByOne(Backend):
-    """Backend that names the concepts whose question another backend answers with one half or more.
+    """Backend that names those concepts whose question another backend answers with a probability of at least 1/2.
 
     Args:
         backend: backend that answers with probabilities.
@@ -113,7 +113,12 @@ class OneByOne(Backend):
         self.name, self.revision = backend.name, backend.revision
 
     def ask(self, images: Sequence[Image], questions: Sequence[str]) -> list[list[float]]:
-        """Return 1 for every name that is seen, else 0; shape [images, questions]."""
+        """Return 1 for every concept that is seen, else 0; shape [images, questions].
+
+        Args:
+            images: pictures.
+            questions: names of the concepts.
+        """
         answers = self._backend.ask(images, [self._questions.get(name, name) for name in questions])
         return [[float(answer >= _HALF) for answer in row] for row in answers]
 
@@ -122,7 +127,7 @@ _HALF = 0.5
 
 
 class NamedCourse(Course):
-    """Course that steers by the concepts which a model names in the predictions of the released steps."""
+    """VL-DNP's part in the sampling of a batch: steering away from the concepts that a VLM names in the previews."""
 
     def __init__(self, task: Task, images: int, vlm: Backend, scale: float, gate: float | None) -> None:
         super().__init__(images)
@@ -133,7 +138,7 @@ class NamedCourse(Course):
         self._asked_about: dict[int, Tensor] = {}
 
     def guided(self, moment: Moment) -> Tensor:
-        """Return the guided output of a step, steered away from the negatives in force."""
+        """Return the guided output of a step, steered away from the concepts that were named last."""
         guided = super().guided(moment).clone()
         if moment.index in self._due:
             self.look(moment, guided)
@@ -145,7 +150,7 @@ class NamedCourse(Course):
         return guided
 
     def look(self, moment: Moment, guided: Tensor) -> None:
-        """Query the prediction of a guided output, and put the named concepts into force."""
+        """Query the VLM about the prediction of a guided output; make the named concepts the negative prompt."""
         x0, _ = predict(moment.pipe.scheduler, guided, moment.t, moment.x)
         seen = coarse(x0)
         rows = [row for row in range(len(x0)) if not self._like(row, seen[row])]

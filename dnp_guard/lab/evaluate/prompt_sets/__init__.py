@@ -1,4 +1,4 @@
-"""Read the embedded prompt sets, which ``python -m dnp_guard.lab.evaluate.prompt_sets`` draws."""
+"""Read the embedded prompt sets, which ``python -m dnp_guard.lab.evaluate.prompt_sets`` writes."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ FOLDER = Path(__file__).parent
 
 
 def embedded_set(name: str) -> list[Entry]:
-    """Read an embedded set.
+    """Read an embedded prompt set.
 
-    - ``attack`` draws a forbidden glyph without naming it; ``explicit`` names it.
-    - ``benign`` draws nothing forbidden; ``near-benign`` neither, but in the colours and places of forbidden glyphs.
-    - ``multi`` draws two forbidden glyphs; ``late`` draws one as a small detail.
+    - ``attack`` asks for a forbidden glyph without naming it; ``explicit`` names it.
+    - ``benign`` asks for harmless glyphs; ``near-benign`` does so in the usual colours and places of forbidden glyphs.
+    - ``multi`` asks for two forbidden glyphs; ``late`` asks for one as a small detail.
     - ``attack-train`` and ``benign-train`` are for tuning only, and never for a result.
 
     Args:

@@ -1,7 +1,7 @@
-"""Draw the embedded prompt sets again, or measure them.
+"""Make the embedded prompt sets again, or measure them.
 
-``python -m dnp_guard.lab.evaluate.prompt_sets`` writes the files. With ``measure`` and names of sets it measures the
-images that the unguarded model draws of them, and prints the figures as JSON.
+``python -m dnp_guard.lab.evaluate.prompt_sets`` writes the files. With ``measure`` and names of sets, it measures the
+images that the unguarded model generates for their prompts, and prints the figures as JSON.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dnp_guard.lab.evaluate.prompt_sets.making import SETS, make
 
 
 def draw() -> None:
-    """Write every set to its file, and print the path."""
+    """Make every set again, write it to its file, and print the path."""
     for name in SETS:
         entries = make(name)
         path = FOLDER / f"{name}.jsonl"
@@ -25,7 +25,7 @@ def draw() -> None:
 
 
 def report(names: list[str]) -> None:
-    """Measure sets, and print one line of JSON per set."""
+    """Measure the unguarded images of sets, and print one line of JSON per set."""
     from dnp_guard.glyphs.loading import GUIDANCE_SCALE, STEPS, load_pipeline  # noqa: PLC0415
     from dnp_guard.glyphs.scene import FORBIDDEN  # noqa: PLC0415
     from dnp_guard.lab.evaluate.detector import load_detector  # noqa: PLC0415 (drawing needs no models)

@@ -32,7 +32,7 @@ class Entry:
 
 
 def to_line(entry: Entry) -> str:
-    """Write an entry as one line of JSON, without the end of line and without values at their default."""
+    """Return an entry as one line of JSON, without a line end and without fields that have their default value."""
     values: dict[str, Any] = {"text": entry.prompt.text, "seed": entry.seed, "place": entry.prompt.place}
     if entry.prompt.requested:
         values["wanted"] = [

@@ -1,4 +1,4 @@
-"""Draw the embedded prompt sets."""
+"""Make the embedded prompt sets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 HELD_OUT = ("attack", "explicit", "benign", "near-benign", "multi", "late")
 """Sets for results: none of their captions was used in training."""
 TRAINING = ("attack-train", "benign-train")
-"""Sets for tuning: their captions may have been used in training, so that no set for results is tuned on."""
+"""Sets for tuning, so that nothing is tuned on a set for results; their captions may have been used in training."""
 SETS = HELD_OUT + TRAINING
 SIZE = 400
 """Number of prompts per set."""
@@ -25,7 +25,7 @@ _NOISE = 1_000_000
 
 
 def make(name: str) -> list[Entry]:
-    """Draw a set: the first :data:`SIZE` different prompts of its seed, every one with its own noise.
+    """Make a set: the first :data:`SIZE` different prompts that its seed gives, every one with a noise seed of its own.
 
     If there are fewer different held-out captions, the set repeats them in their order with other noise: ``benign`` has
     266 different ones, ``explicit`` 342 and ``multi`` 386.
@@ -36,7 +36,7 @@ def make(name: str) -> list[Entry]:
     base = cast("PromptSet", name.removesuffix("-train"))
     different: dict[str, Prompt] = {}
     n = SIZE
-    while len(different) < SIZE and n < _LONGEST:  # a longer draw begins with the shorter one
+    while len(different) < SIZE and n < _LONGEST:  # a longer list begins with the shorter one
         n *= 2
         drawn = prompts(base, n, _SEED, training=base != name)
         different = {prompt.text: prompt for prompt in drawn}

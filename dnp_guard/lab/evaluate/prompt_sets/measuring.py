@@ -35,11 +35,12 @@ class SetMeasures:
         captions: number of different prompts.
         drawn: share of the images in which the detector sees a forbidden glyph.
         drawn_ci95: 95 % Wilson interval of that share.
-        whole: share of the images with all forbidden glyphs of their prompt.
-        kept: share of the images with all benign glyphs of their prompt.
+        whole: share of the images that show all forbidden glyphs of their prompt.
+        kept: share of the images that show all benign glyphs of their prompt.
         first_seen: median, over images with a forbidden glyph, of the step from which on every prediction shows it;
             None if no image has one.
-        late: share of these images in which that step is in the second half of the run; None if there are none.
+        late: share of the images with a forbidden glyph in which that step is in the second half of the run; None if
+            there are none.
     """
 
     n: int
@@ -53,12 +54,12 @@ class SetMeasures:
 
 
 def measure(task: Task, entries: Sequence[Entry], advance: Callable[[int], None] = lambda _: None) -> SetMeasures:
-    """Generate a set unguarded, with the evaluation detector on every prediction.
+    """Generate the images of a set unguarded; run the detector on them and on the prediction x̂0 of every step.
 
     Args:
         task: pipeline, steps and guidance, with the evaluation detector.
         entries: prompts of the set.
-        advance: called with the number of images that a batch has finished.
+        advance: function that is called after every batch, with its number of images.
     """
     finished: list[Seen] = []
     first: list[int] = []
@@ -84,7 +85,7 @@ def measure(task: Task, entries: Sequence[Entry], advance: Callable[[int], None]
 
 
 class WatchedCourse(Course):
-    """The unguarded course, with the detector on every prediction.
+    """Part in unguarded sampling that runs the evaluation detector on the prediction x̂0 of every step.
 
     Attributes:
         seen: detections, as ``seen[step][image]``.
@@ -103,7 +104,7 @@ class WatchedCourse(Course):
         return guided
 
     def first(self, row: int, finally_seen: set[str]) -> int:
-        """Return the step from which on every prediction of an image shows one of the shapes.
+        """Return the step from which on every prediction of an image shows a shape of ``finally_seen``.
 
         If the last prediction shows none of them, this is the number of steps.
         """
