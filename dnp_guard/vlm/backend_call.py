@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, eq=False)
 class BackendCall:
-    """One call of the backend. A thread of the desk makes its calls one after the other.
+    """One call of the backend. A thread of the desk, the queue in front of a backend, reuses it for its next call.
 
     Attributes:
         thread: makes the call: a thread of the desk, or the caller's own when there is only one caller.
         places: the pending queries that the call answers; they ask the same questions.
         since: when the call began, on the monotonic clock.
-        late_ms: the longest deadline that the call has exceeded; 0 while it is in time.
+        late_ms: longest deadline, in milliseconds, of the callers that have given up waiting for the call; 0 for none.
     """
 
     thread: Thread
@@ -37,13 +37,17 @@ class BackendCall:
     late_ms: float = 0.0
 
     def outlives(self, left_ms: float) -> bool:
-        """Return whether the call is late and has already taken longer than another caller would wait."""
+        """Return whether the call is late and has already taken as long as another caller would wait, or longer.
+
+        Args:
+            left_ms: milliseconds that the other caller would wait.
+        """
         return self.late_ms > 0 and left_ms <= max(self.late_ms, (monotonic() - self.since) * 1000)
 
     def make(self, backend: Backend) -> None:
         """Query the backend, and hand each caller its answer or the error.
 
-        When a shared call fails, every caller that still waits is queried for once more, alone.
+        When a call for several callers fails, the query of every caller that still waits is sent once more, alone.
         """
         try:
             rows = self.places[0].context.run(_put, backend, self.places)
@@ -85,13 +89,13 @@ def _put(backend: Backend, places: Sequence[Pending]) -> Probabilities:
 
 
 def _ours(backend: Backend) -> bool:
-    """Return whether only this package's own code sees the pictures."""
+    """Return whether all parts of the backend belong to this package, so that none of them changes the pictures."""
     backends = (getattr(member, "wrapped", member) for member in backend.members)
     return all(type(backend).__module__.startswith("dnp_guard.") for backend in backends)
 
 
 def _kind(error: BaseException) -> type[VlmError]:
-    """Return the class of this package's errors nearest to an error."""
+    """Return the most specific VLM error class of this package that an error belongs to, or else :class:`VlmError`."""
     ours = (kind for kind in type(error).__mro__ if issubclass(kind, VlmError) and kind.__module__ == _ERRORS)
     return next(ours, VlmError)
 

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """Questions about images, as a desk passes them to a backend.
+    """Yes/no questions about images, as they are passed to a backend.
 
     Attributes:
         images: RGB pictures of any size.
-        questions: put about every image.
-        loosening: positions of the questions whose "yes" makes a verdict milder.
+        questions: texts of the questions, which are asked about every image.
+        loosening: positions of the questions whose "yes" makes a verdict milder, such as those about allowed cases.
         final: whether the images are finished.
     """
 
@@ -43,7 +43,7 @@ class BackendInfo:
         revision: revision of the weights.
         local: whether images stay on this machine.
         addresses: base URLs that images are sent to.
-        answers: ``"probabilities"`` or ``"text"``.
+        answers: ``"probabilities"``, or ``"text"`` if the backend can only say yes or no.
     """
 
     name: str
@@ -54,12 +54,12 @@ class BackendInfo:
 
     @property
     def digest(self) -> str:
-        """Short digest of name and revision, which tells nothing of them but that they have changed."""
+        """Short digest of name and revision: it changes when they change, but does not reveal them."""
         return sha256(f"{self.name}\0{self.revision}".encode()).hexdigest()[:16]
 
 
 class Asked(Protocol):
-    """Any object with ``ask``, as users may pass it. Other attributes of :class:`Backend` are used if present."""
+    """An object that users may pass as a backend: ``ask`` is required, other attributes of :class:`Backend` are not."""
 
     def ask(self, images: Sequence[Image], questions: Sequence[str]) -> Rows:
         """Return the probability of "yes" for every image and question; see :meth:`Backend.ask`."""
@@ -75,7 +75,7 @@ class Backend:
         local: False if images leave this machine.
         addresses: base URLs that images are sent to.
         answers: ``"text"`` if the backend can only say yes or no, with no probability in between.
-        mode: how answers are obtained from a server that offers several ways.
+        mode: how answers are obtained from a server that offers several ways, such as ``logprobs``.
         batches: whether one call about many images is faster than many calls.
         at_once: number of concurrent calls it takes; a model in this process takes one, a server several.
     """
@@ -96,7 +96,7 @@ class Backend:
 
         Args:
             images: RGB pictures of any size.
-            questions: rendered from the policy, and from nothing else.
+            questions: texts that were made from the policy alone; they contain nothing of a user's prompt.
 
         Returns:
             Rows of probabilities 0…1, shape [len(images), len(questions)].
@@ -186,12 +186,12 @@ class Wrapped(Backend):
         return self.wrapped.ask(query.images, query.questions)
 
     def accepts(self, questions: Sequence[str]) -> None:
-        """Check with the wrapped backend, if it has ``accepts``."""
+        """Check that the wrapped backend can answer the questions; one without ``accepts`` can answer any."""
         accepts: Callable[[Sequence[str]], None] = getattr(self.wrapped, "accepts", super().accepts)
         accepts(questions)
 
     def states(self) -> Mapping[str, str]:
-        """Return the states of the wrapped backend."""
+        """Return the states of the circuit breakers of the wrapped backend."""
         states: Callable[[], Mapping[str, str]] = getattr(self.wrapped, "states", super().states)
         return states()
 
@@ -202,7 +202,7 @@ class Wrapped(Backend):
 
     @property
     def members(self) -> tuple[Backend, ...]:
-        """The members of the wrapped backend."""
+        """The members of the wrapped backend; this backend itself if the wrapped object is not a backend."""
         return self.wrapped.members if isinstance(self.wrapped, Backend) else (self,)
 
 

@@ -1,4 +1,4 @@
-"""Notice when a server begins to answer as another model would."""
+"""Notice when a server's answers change, for example because it now serves another model."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Known:
         questions: put about every picture.
         categories: the category of each question; the highest probability of a category's questions applies.
         shows: for each picture, whether it shows each category.
-        thresholds: probability from which a category is seen.
+        thresholds: for each category, the probability from which it is seen.
     """
 
     pictures: tuple[Image.Image, ...]
@@ -52,7 +52,7 @@ class Known:
             for category, probability in highest.items():
                 if (probability >= self.thresholds[category]) != shows[category]:
                     what = "does" if shows[category] else "does not"
-                    return f"canary {picture} {what} show {category!r}, and the answer was {probability:.2f}"
+                    return f"canary {picture} {what} show {category!r}, but the answer was {probability:.2f}"
         return None
 
 
@@ -61,12 +61,12 @@ class Watched(Wrapped):
 
     The pictures are queried again every hour, and before the first query after a failed one, because a server that
     comes back may serve another model. Once the answers differ, or the server reports another revision, every query
-    fails with :class:`~dnp_guard.errors.VlmChanged` until the answers are as before. A new guard accepts the answers of
-    the moment.
+    fails with :class:`~dnp_guard.errors.VlmChanged` until the answers are as before. A new guard takes the answers of
+    that moment as its reference.
 
     Args:
         backend: the backend to watch; its attributes are passed through.
-        known: pictures with known answers, used in place of the fixed ones; a wrong answer is a change too.
+        known: pictures with known answers, used in place of the fixed ones; a wrong answer is treated as a change.
         every_s: seconds between two checks.
         clock: monotonic clock, in seconds.
 
@@ -122,7 +122,7 @@ class Watched(Wrapped):
                 if abs(was - now) > TOLERANCE:
                     raise VlmChanged(
                         f"canary {picture}, question {question}: answered {now:.2f} where it was {was:.2f}",
-                        hint="If the change is intended, measure the new model, and make a new guard.",
+                        hint="If the change is intended, measure the new model, and create a new guard.",
                     )
         self._same_revision()
 
@@ -130,8 +130,8 @@ class Watched(Wrapped):
         revision = self.info.revision
         if revision != self._revision:
             raise VlmChanged(
-                f"the server reports revision {revision!r}, and reported {self._revision!r} before",
-                hint="If the change is intended, measure the new model, and make a new guard.",
+                f"the server reports revision {revision!r}; it reported {self._revision!r} before",
+                hint="If the change is intended, measure the new model, and create a new guard.",
             )
 
     def _answers(self) -> Probabilities:
@@ -143,7 +143,7 @@ class Watched(Wrapped):
 
 
 def watched(backend: Backend) -> Watched:
-    """Watch a backend; close it if it cannot be watched."""
+    """Wrap a backend as :class:`Watched`; close the backend if that fails."""
     try:
         return Watched(backend)
     except VlmError:

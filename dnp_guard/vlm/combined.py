@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 
 class _Pair(Backend):
-    """Shared parts of both pairs. A pair is local, batches and runs concurrently only as far as both members do."""
+    """Base of the two backends that combine two others.
+
+    A pair is local, batches questions and takes concurrent calls only as far as both members do.
+    """
 
     between = " + "
 
@@ -45,7 +48,7 @@ class _Pair(Backend):
         return self.put(Query(tuple(images), tuple(questions)))
 
     def states(self) -> Mapping[str, str]:
-        """Return the states of both backends."""
+        """Return the states of the circuit breakers of both backends."""
         return {url: state for member in self.pair for url, state in member.states().items()}
 
     def close(self) -> None:
@@ -68,7 +71,7 @@ def _built(vlm: str | Asked, undo: ExitStack) -> Backend:
 
 
 class Either(_Pair):
-    """Two backends that get every query at the same time; a category that either sees is seen.
+    """Two backends that get every query at the same time; a category is seen if either of them sees it.
 
     For the questions in ``loosening``, whose "yes" makes a verdict milder, the lower answer applies. If one of the two
     does not answer, the query fails: a second opinion that can be silenced is worth nothing.
@@ -118,7 +121,14 @@ class AtFinal(_Pair):
 
 
 def strictest(first: Probabilities, second: Probabilities, loosening: Collection[int] = ()) -> Probabilities:
-    """Take the stricter of two answers to each question: the lower one if its "yes" makes a verdict milder."""
+    """Combine the answers of two backends to the stricter one for every image and question.
+
+    Args:
+        first: probabilities of "yes", shape [images, questions].
+        second: likewise.
+        loosening: positions of the questions whose "yes" makes a verdict milder: for them the lower probability is
+            stricter, for all others the higher one.
+    """
     return tuple(
         tuple((min if k in loosening else max)(pair) for k, pair in enumerate(zip(*rows, strict=True)))
         for rows in zip(first, second, strict=True)
@@ -126,7 +136,7 @@ def strictest(first: Probabilities, second: Probabilities, loosening: Collection
 
 
 def composed(vlm: str, second_opinion: str | None = None, final: str | None = None) -> Backend:
-    """Build the backend that a command's options name.
+    """Build the backend that the options of a command describe.
 
     Args:
         vlm: spec of the backend.

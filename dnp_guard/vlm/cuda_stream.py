@@ -1,4 +1,4 @@
-"""Give a model that answers while denoising goes on a CUDA stream of its own, so that neither waits for the other."""
+"""Run queries on their own CUDA stream while the host continues to denoise, so that neither waits for the other."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _BESIDE: ContextVar[bool] = ContextVar("dnp_guard.vlm.beside", default=False)
 
 
 def beside(call: Callable[[], T]) -> T:
-    """Make a call that runs beside a generation."""
+    """Make a call, marked as running while a generation continues; :func:`own_stream` then applies inside it."""
     token = _BESIDE.set(True)
     try:
         return call()
@@ -26,9 +26,9 @@ def beside(call: Callable[[], T]) -> T:
 
 @contextmanager
 def own_stream() -> Iterator[None]:
-    """Use a separate CUDA stream for a call beside a generation; do nothing without CUDA or outside such a call.
+    """Run a ``with`` block on a new CUDA stream, if it is inside a call of :func:`beside` and CUDA is available.
 
-    Pictures and answers are in host memory, so nothing on the generation's stream has to finish first.
+    Pictures and answers are in host memory, so the block need not wait for work on the generation's stream.
     """
     torch = sys.modules.get("torch")
     if not _BESIDE.get() or torch is None or not torch.cuda.is_available():

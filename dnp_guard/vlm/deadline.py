@@ -1,4 +1,4 @@
-"""How long the caller waits for an answer, visible to the code that computes it."""
+"""Tell the code that computes an answer how long its caller waits for it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MARGIN = 0.95
 
 @contextmanager
 def within(milliseconds: float | None) -> Iterator[None]:
-    """Give the code inside a ``with`` block this long to answer; None sets no deadline. See :func:`remaining`."""
+    """Set the deadline of the code inside a ``with`` block, which :func:`remaining` reads; None for no deadline."""
     ends = None if milliseconds is None else time.monotonic() + milliseconds / 1000 * _MARGIN
     token = _ENDS.set(ends)
     try:
@@ -28,6 +28,6 @@ def within(milliseconds: float | None) -> Iterator[None]:
 
 
 def remaining(most: float) -> float:
-    """Return the seconds left to answer, at least 0 and at most ``most``."""
+    """Return the seconds left until the deadline, from 0 to ``most``; ``most`` if there is no deadline."""
     ends = _ENDS.get()
     return most if ends is None else min(most, max(0.0, ends - time.monotonic()))

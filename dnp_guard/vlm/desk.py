@@ -47,7 +47,7 @@ class Answers:
 
 
 class Desk:
-    """Stands in front of one backend, for all guards, tenants and deadlines that use it.
+    """Passes queries to one backend, for all guards and tenants that use it.
 
     **Threads.** A backend gets as many concurrent calls as its ``at_once`` allows, one by default. A query without a
     deadline runs in the caller's own thread when nobody else is there; any other waits in line for a thread of the
@@ -65,7 +65,7 @@ class Desk:
 
     **Late answers.** A running forward pass cannot be cancelled, so a deadline bounds the *waiting*: after it the call
     runs on unattended. Until it returns, a query whose deadline is no longer than the time already taken is refused at
-    once; a more patient one waits in line, so that one tenant's short deadline refuses nobody else.
+    once. A query with a longer deadline waits in line, so that one tenant's short deadline has no effect on others.
 
     Args:
         backend: a backend, or any object with ``ask(images, questions)``.
@@ -100,7 +100,7 @@ class Desk:
         final: bool = False,
         turn: Hashable = None,
     ) -> Answers:
-        """Put every question about every image, and answer or raise within the deadline.
+        """Ask every question about every image; return the answers, or raise an error, within the deadline.
 
         Without images or without questions, the backend is not called.
 
@@ -118,7 +118,7 @@ class Desk:
 
         Raises:
             VlmTimeout: no answer arrived within the deadline.
-            VlmBusy: an earlier call that exceeded such a deadline has not returned yet, or too many queries wait.
+            VlmBusy: too many queries wait, or a late call has already taken as long as this query would wait.
             VlmBadAnswer: the answer has another shape, or holds a value that is not a probability.
             VlmError: the backend raised another error, which is chained; only this package's own messages are quoted.
         """
@@ -141,17 +141,18 @@ class Desk:
         return Answers(place.answer.result(), (perf_counter() - began) * 1000)
 
     def aside(self, call: Callable[[], T], *, turn: Hashable = None) -> Future[T]:
-        """Make a call that queries the backend, while the caller goes on.
+        """Run a function that queries the backend in a thread of its own, while the caller continues.
 
-        Calls of several generations run at the same time, so that their queries can share calls of the backend. At
-        most :data:`~dnp_guard.vlm.waiting.MOST_WAITING` calls per turn run at once.
+        Functions of several generations run at the same time, so that their queries can share calls of the backend.
+        At most :data:`~dnp_guard.vlm.waiting.MOST_WAITING` functions per asker run at once.
 
         Args:
-            call: made on a thread of its own, in the caller's context variables.
-            turn: who asks.
+            call: the function, which sees the caller's context variables.
+            turn: who asks, such as a tenant.
 
         Returns:
-            A future of the call's result or error; a :class:`~dnp_guard.errors.VlmError` if the call is refused.
+            A future of the function's result or error. If the desk refuses to run it, the error is a
+            :class:`~dnp_guard.errors.VlmError`.
         """
         with self._arrived:
             refusal = _closed() if self._closed else crowded() if self._beside[turn] >= MOST_WAITING else None
@@ -172,9 +173,9 @@ class Desk:
         return apart(made)
 
     def close(self) -> None:
-        """Leave the desk. The last user closes it: it takes no more queries, and its threads end.
+        """End one user's use of the desk. After the last user's call it takes no more queries, and its threads end.
 
-        Waiting queries are still answered. The backend stays open: it belongs to whoever made it.
+        Waiting queries are still answered. The backend stays open: its maker has to close it.
         """
         with _opening:
             self.users -= 1
@@ -197,7 +198,7 @@ class Desk:
 
     @property
     def waiting(self) -> int:
-        """Number of questions in line."""
+        """Number of queries in line."""
         return len(self._line)
 
     def _enter(self, place: Pending, left: float | None) -> BackendCall | None:
@@ -238,7 +239,7 @@ class Desk:
         return answered
 
     def _staff(self) -> None:
-        """Start one more thread for the line; the caller holds the lock."""
+        """Start one more thread to serve the line; the caller must hold the lock."""
         call = BackendCall(threading.current_thread())  # replaced by the new thread on the next line
         call.thread = start(partial(self._serve, call))
         self._calls.append(call)
@@ -248,7 +249,7 @@ class Desk:
             call.make(self.backend)
 
     def _next(self, call: BackendCall) -> bool:
-        """Take the next queries from the line; return whether there were any."""
+        """Move the next queries from the line to a call; return whether there were any."""
         with self._arrived:
             call.places, call.late_ms = (), 0.0  # images must not live until the next call
             if self._company and len(self._line) == 1:
@@ -274,7 +275,7 @@ _desks: WeakValueDictionary[int, Desk] = WeakValueDictionary()
 
 
 def desk_of(backend: Asked) -> Desk:
-    """Return the one desk of a backend in this process. Every user closes it once.
+    """Return the desk of a backend, which all its users in this process share; every user has to close it once.
 
     Raises:
         VlmUnavailable: the backend has no ``ask`` method.

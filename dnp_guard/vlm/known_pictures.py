@@ -1,4 +1,4 @@
-"""Pictures with known answers, to watch a backend with."""
+"""Read pictures with known answers, which show whether a backend still answers correctly."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 def read_known(images: Path, labels: Path, policy: Policy) -> Known:
-    """Read canary pictures, laid out as for ``dnp-guard vlm calibrate``; sensitive categories are left out.
+    """Read pictures with labels, in the layout of ``dnp-guard vlm calibrate``; sensitive categories are left out.
 
     Args:
-        images: the folder that ``file`` is relative to.
+        images: folder of the pictures; the paths in the column ``file`` are relative to it.
         labels: a CSV file with the column ``file``, and a column of 1 or 0 for each category.
-        policy: provides the questions, and the thresholds of the final look.
+        policy: provides the questions, and the thresholds for finished images.
 
     Raises:
         DnpGuardError: the file or a picture cannot be read, or a label is missing.

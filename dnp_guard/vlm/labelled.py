@@ -37,9 +37,9 @@ def read_labelled(images: Path, labels: Path, categories: Sequence[str]) -> list
     """Read every picture that the CSV file lists.
 
     Args:
-        images: the folder that ``file`` is relative to.
-        labels: a CSV file with the columns ``file``, one for each category (1 or 0), and ``progress`` (0 to 1) for
-            pictures of x̂0.
+        images: folder of the pictures; the paths in the column ``file`` are relative to it.
+        labels: a CSV file with a column ``file``, a column of 1 or 0 for each category, and, for pictures of
+            unfinished images (x̂0), a column ``progress`` from 0 to 1.
         categories: the columns that must be present.
 
     Raises:
@@ -63,7 +63,7 @@ def _labelled(images: Path, row: Mapping[str, str], categories: Sequence[str], w
         shows = {name: _TRUTH[(row[name] or "").strip().lower()] for name in categories}
         progress = float(row.get("progress") or 1)
     except (KeyError, ValueError) as error:
-        raise DnpGuardError(f"{where}: {error} is no label", hint=_HINT) from error
+        raise DnpGuardError(f"{where}: {error} is not a label", hint=_HINT) from error
     try:
         with Image.open(images / (row["file"] or "")) as opened:
             opened.load()

@@ -18,7 +18,7 @@ def jpeg(image: Image, *, longest: int = 1024) -> str:
     """Encode a picture as JPEG in base64, without metadata, scaled down if a side exceeds ``longest`` pixels.
 
     Raises:
-        NotAsShown: see :func:`~dnp_guard.displayed.as_shown`.
+        NotAsShown: a viewer would show the picture differently from its pixels.
     """
     picture = as_shown(image).copy()
     picture.thumbnail((longest, longest))
@@ -28,15 +28,15 @@ def jpeg(image: Image, *, longest: int = 1024) -> str:
 
 
 def data_url(image: Image) -> str:
-    """Encode a picture as a ``data:`` URL; see :func:`jpeg`."""
+    """Encode a picture as a ``data:`` URL of a JPEG; see :func:`jpeg`."""
     return f"data:image/jpeg;base64,{jpeg(image)}"
 
 
 def png_url(image: Image) -> str:
-    """Encode a picture as a ``data:`` URL without loss and in its own size, as the receipts of the service need it.
+    """Encode a picture as a ``data:`` URL of a PNG, with its exact pixels, which a receipt of the service covers.
 
     Raises:
-        NotAsShown: see :func:`~dnp_guard.displayed.as_shown`.
+        NotAsShown: a viewer would show the picture differently from its pixels.
     """
     buffer = io.BytesIO()
     as_shown(image).save(buffer, "PNG", compress_level=1, icc_profile=None)

@@ -1,4 +1,4 @@
-"""The built-in backends, selected by the kind at the start of a spec."""
+"""Build the built-in backends, by the kind at the start of a spec, such as ``openai`` in ``openai:MODEL@URL``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 @hookimpl
 def dnp_guard_vlm(spec: str) -> Backend | None:
-    """Build a built-in backend; torch is imported only if the backend needs it."""
+    """Build the built-in backend that a spec names; None if its kind is unknown.
+
+    Torch is imported only if the backend needs it.
+    """
     kind, _, rest = spec.partition(":")
     if kind == "glyphs":
         return _glyphs() if not rest else None
@@ -64,7 +67,7 @@ def _local(kind: str, model: str) -> Backend:
 
 
 def build(spec: str) -> Backend:
-    """Build a built-in backend.
+    """Build the built-in backend that a spec names.
 
     Raises:
         VlmUnavailable: no built-in backend has this kind of spec, or it cannot be built.

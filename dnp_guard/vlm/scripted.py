@@ -1,7 +1,8 @@
 """A backend that answers from a script, for tests and rehearsals.
 
-A script is a list of looks, of which the last repeats. A look is a mapping from term to probability, a list of such
-mappings (one per image), or ``error: KIND``, which raises::
+A script is a list of looks. A look holds the answers to one call of the backend; the last one also answers all further
+calls. It is a mapping from term to probability, a list of such mappings (one per image), or ``error: KIND``, which
+raises::
 
     - {star: 0.1}                       # the first look: almost nothing
     - [{star: 0.9, bolt: 0.2}, {}]      # the second: a star in the first image of two
@@ -40,7 +41,7 @@ ERRORS: Mapping[str, type[VlmError]] = {
 
 
 class ScriptedBackend(Backend):
-    """Answers from a script.
+    """Answers questions from a script, in place of a model.
 
     A question gets the probability of the term that its text contains as whole words, ignoring case: the earliest one,
     and of those that start there the longest ("star sign" before "star"). Without a term the answer is 0.
@@ -76,10 +77,10 @@ class ScriptedBackend(Backend):
             self.revision = _digest(self._looks)
 
     def ask(self, images: Sequence[Image], questions: Sequence[str]) -> Sequence[Sequence[float]]:
-        """Answer from the script.
+        """Answer from the next look of the script, or again from the current one; see :class:`ScriptedBackend`.
 
         Raises:
-            VlmError: the script says so, or has no entry for one of the images.
+            VlmError: the look is an error, or has no entry for one of the images.
         """
         if self._function is not None:
             return self._function(images, questions)
@@ -97,7 +98,7 @@ class ScriptedBackend(Backend):
         return [_answers(look[number], questions) for number in numbers]
 
     def _look(self, images: Sequence[Image], questions: Sequence[str]) -> tuple[Any, list[int]]:
-        """Return the entry of the script that answers a call, and the positions of the call's images in that entry."""
+        """Return the look that answers a call, and the positions of the call's images in it."""
         known = {id(image): place for place, image in enumerate(self._images)}
         pairs = frozenset((id(image), question) for image in images for question in questions)
         if images and self._asked.isdisjoint(pairs) and all(id(image) in known for image in images):

@@ -35,7 +35,11 @@ def offer(spec: str) -> str:
 
 
 def target(rest: str, form: str) -> tuple[str, tuple[str, ...]]:
-    """Read ``MODEL@URL[,URL]``; the model's name may itself contain ``@``.
+    """Split ``MODEL@URL[,URL]`` into the model's name, which may itself contain ``@``, and the URLs.
+
+    Args:
+        rest: the part of a spec after its kind.
+        form: how such a spec is written, for the error message.
 
     Raises:
         VlmUnavailable: the model or the address is missing.
@@ -47,10 +51,15 @@ def target(rest: str, form: str) -> tuple[str, tuple[str, ...]]:
 
 
 def rest_of(spec: str, rest: str, form: str) -> str:
-    """Return the part of a spec after the kind.
+    """Return the part of a spec after its kind, if it is not empty.
+
+    Args:
+        spec: the whole spec.
+        rest: the part after the kind.
+        form: how such a spec is written, for the error message.
 
     Raises:
-        VlmUnavailable: there is none.
+        VlmUnavailable: the part is empty.
     """
     if not rest:
         raise VlmUnavailable(f"{spec!r} names no model", hint=f"Write {form}.")

@@ -1,4 +1,4 @@
-"""The line in front of a desk: who is next, which queries share a call, and how many may wait."""
+"""The line of queries that wait for a backend: who is next, which queries share a call, and how many may wait."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 MOST_IMAGES = 64
 """Images per call of a backend, when several callers share it."""
 MOST_WAITING = 256
-"""Queries of one turn that may wait; any more are refused at once."""
+"""Queries of one asker that may wait; any more are refused at once."""
 
 
 @dataclass(slots=True, eq=False)
@@ -29,7 +29,7 @@ class Pending:
 
     Attributes:
         query: the query.
-        turn: who asks.
+        turn: who asks, such as a tenant; askers take turns.
         ends: when the caller stops waiting, on the monotonic clock; None if it waits without a limit.
         context: the caller's context variables.
         answer: future on which the caller waits.
@@ -47,8 +47,8 @@ class Pending:
 class FairQueue:
     """Queries that wait in fair turns: every asker has a line of their own, and the lines are served in rotation.
 
-    However many queries one asker puts, another waits for no more than one query per line. At most
-    :data:`MOST_WAITING` queries of a turn may wait, so that no turn fills the line for another.
+    However many queries one asker has in line, another asker's next query waits for no more than one of them. At most
+    :data:`MOST_WAITING` queries of one asker may wait.
     """
 
     def __init__(self) -> None:
@@ -58,10 +58,10 @@ class FairQueue:
         return sum(map(len, list(self._of.values())))  # may be read without the lock
 
     def add(self, place: Pending) -> None:
-        """Put a query in line behind the others of its turn.
+        """Put a query in line behind the others of the same asker.
 
         Raises:
-            VlmBusy: too many queries of this turn wait.
+            VlmBusy: too many queries of this asker wait.
         """
         waiting = self._of.setdefault(place.turn, deque())
         if len(waiting) >= MOST_WAITING:
@@ -80,7 +80,8 @@ class FairQueue:
         """Take the next query, or nothing if the line is empty.
 
         Args:
-            share: also take queries that ask the same, in rotation over the turns, up to :data:`MOST_IMAGES` images.
+            share: also take waiting queries with the same questions, in rotation over the askers, up to
+                :data:`MOST_IMAGES` images in all.
         """
         if not self._of:
             return []
@@ -104,9 +105,9 @@ class FairQueue:
 
 
 def crowded() -> VlmBusy:
-    """Return the refusal of a query whose turn already has too many waiting."""
+    """Return the error for a query whose asker already has too many waiting queries."""
     return VlmBusy(
-        f"{MOST_WAITING} questions wait for the vision-language model",
+        f"{MOST_WAITING} queries wait for the vision-language model",
         hint="Run fewer generations at once, query less often, or use a faster model.",
     )
 

@@ -17,7 +17,7 @@ NAME = "dnp-guard-ask"
 
 
 def start(run: Callable[[], None]) -> threading.Thread:
-    """Start a daemon thread, which ends when the call does.
+    """Start a daemon thread that runs a function and ends with it.
 
     ``ThreadPoolExecutor`` does not fit: the interpreter joins its threads at exit, so a call that hangs would hang it.
     Nor is a thread kept for the next call. A thread that has run torch on the CPU keeps a team of OpenMP threads as
@@ -30,7 +30,7 @@ def start(run: Callable[[], None]) -> threading.Thread:
 
 
 def apart(call: Callable[[], T]) -> Future[T]:
-    """Make a call on a thread of its own, in the caller's context variables."""
+    """Run a function in a new daemon thread, with the caller's context variables; return a future of its result."""
     future: Future[T] = Future()
     future.set_running_or_notify_cancel()
     context = contextvars.copy_context()

@@ -58,7 +58,7 @@ def test_calibrate_draws_pictures_of_the_embedded_model_itself(tmp_path, capsys)
     [
         (lambda text: text.replace("star", "moon", 1), "no column 'star'"),
         (lambda text: text.replace("0.png", "absent.png", 1), "cannot be read"),
-        (lambda text: text.replace(",0,", ",maybe,", 1), "is no label"),
+        (lambda text: text.replace(",0,", ",maybe,", 1), "is not a label"),
         (lambda text: text.splitlines()[0], "no picture is listed"),
     ],
 )

@@ -76,7 +76,7 @@ def test_answers_that_have_wandered_too_far_fail_every_question_until_they_are_b
 
 def test_another_revision_is_noticed_at_once(server, backend):
     server.revision = "2"
-    with pytest.raises(VlmChanged, match="revision '2', and reported '1'"):
+    with pytest.raises(VlmChanged, match="revision '2'; it reported '1'"):
         backend.ask([PICTURE], ["q"])
 
 

@@ -38,7 +38,7 @@ def test_a_model_that_is_right_about_known_pictures_is_taken(known):
 def test_a_model_that_is_wrong_about_one_is_refused_at_first(known):
     backend = Brightness()
     backend.dull = True
-    with pytest.raises(VlmChanged, match=r"canary 0 does show 'star', and the answer was 0\.00"):
+    with pytest.raises(VlmChanged, match=r"canary 0 does show 'star', but the answer was 0\.00"):
         Watched(backend, known=known)
 
 

@@ -83,7 +83,7 @@ def test_a_query_of_too_many_images_is_asked_alone():
 
 def test_one_turn_cannot_fill_the_line_for_another():
     line = waiting(*(place("greedy") for _ in range(MOST_WAITING)))
-    with pytest.raises(VlmBusy, match=f"{MOST_WAITING} questions wait"):
+    with pytest.raises(VlmBusy, match=f"{MOST_WAITING} queries wait"):
         line.add(place("greedy"))
     line.add(place("modest"))
     assert len(line) == MOST_WAITING + 1

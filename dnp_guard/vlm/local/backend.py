@@ -51,7 +51,8 @@ class TransformersBackend(Backend):
     one of them, is refused.
 
     Nothing is downloaded unless that is allowed; code that comes with a model is never run; weights are safetensors.
-    Construction puts two questions about two pictures, which warms the model and decides how images are shared.
+    The constructor asks two questions about two pictures, which warms up the model and decides how an image is
+    processed only once for all questions.
 
     Args:
         model: a folder, a hub id that is in the cache, or a (model, processor) pair, which is switched to ``eval()``.
@@ -68,9 +69,9 @@ class TransformersBackend(Backend):
     Attributes:
         name: name for the audit record.
         revision: the commit of a hub snapshot, or the first 12 digits of the SHA-256 of a folder's files.
-        least_mass: least probability that the two answers must have together, so that their ratio is not noise.
-        reader: puts questions to the model.
-        shares_images: whether an image is read once for all questions; decided by a trial.
+        least_mass: least probability that "yes" and "no" must have together, so that their ratio is not noise.
+        reader: the model with its processor; it asks the questions.
+        shares_images: whether an image is processed only once for all questions; the constructor's trial decides.
 
     Raises:
         VlmUnavailable: there is no such folder or cached id, no weights or only pickled ones, no processor or chat
@@ -114,7 +115,7 @@ class TransformersBackend(Backend):
 
     @property
     def shares_images(self) -> bool:
-        """Whether an image is read once for all questions."""
+        """Whether an image is processed only once for all questions."""
         return self._shared is not None
 
     @property
@@ -133,7 +134,7 @@ class TransformersBackend(Backend):
         return answer
 
     def _trial(self) -> SharedImage | SeenOnce | None:
-        """Find the fastest way to share images that gives the same answers as the plain way."""
+        """Find the fastest way to process an image once for all questions; None if none keeps the answers the same."""
         pictures = [Image.linear_gradient("L").convert("RGB"), Image.new("RGB", (64, 200), (200, 40, 40))]
         expected = self._expected(pictures)
         tolerance = _TOLERANCE.get(self.reader.model.dtype, _HALF_TOLERANCE)
@@ -150,7 +151,10 @@ class TransformersBackend(Backend):
         return None
 
     def _expected(self, pictures: Sequence[Image.Image]) -> torch.Tensor:
-        """Return the plain answers to the trial; switch to prompts that name yes and no if the model needs them."""
+        """Return the reference answers to the trial questions, computed without sharing anything between questions.
+
+        If the model answers at length, switch to prompts that end with "Answer with yes or no."
+        """
         try:
             return plain(self.reader, pictures, _TRIAL)
         except VlmBadAnswer as error:
@@ -201,7 +205,7 @@ def _load(files: Weights, device: torch.device, dtype: torch.dtype | None) -> tu
     except Exception as error:
         raise VlmUnavailable(
             f"{files.name}: cannot be loaded: {first_line(error)}",
-            hint="It must be a model of AutoModelForImageTextToText, whole, and of a kind this transformers knows.",
+            hint="It must be a complete AutoModelForImageTextToText, of a kind that this transformers knows.",
         ) from error
     if missing := sorted(report["missing_keys"]):
         raise VlmUnavailable(
@@ -212,13 +216,13 @@ def _load(files: Weights, device: torch.device, dtype: torch.dtype | None) -> tu
 
 
 def _class(files: Weights) -> Any:
-    """Return the model class; ShieldGemma 2 is registered as an image classifier, but answers like the others."""
+    """Return the class to load a model with. ShieldGemma 2 is registered as an image classifier, unlike the others."""
     kind = AutoConfig.from_pretrained(files.folder, local_files_only=True, trust_remote_code=False).model_type
     return ShieldGemma2ForImageClassification if kind == "shieldgemma2" else AutoModelForImageTextToText
 
 
 def _unwrapped(network: PreTrainedModel, processor: ProcessorMixin) -> tuple[PreTrainedModel, ProcessorMixin]:
-    """Take the answering model out of ShieldGemma 2, with a processor that accepts a prompt."""
+    """Return the language model inside ShieldGemma 2, with a processor that accepts a prompt; others unchanged."""
     if not isinstance(network, ShieldGemma2ForImageClassification):
         return network, processor
     return network.model, Gemma3Processor(
@@ -263,7 +267,7 @@ def _first_tokens(tokenizer: PreTrainedTokenizerBase, word: str) -> set[int]:
 
 
 def _spellings(tokenizer: PreTrainedTokenizerBase, word: str, name: str) -> tuple[int, ...]:
-    """Return the ids of all tokens that are the word, in any case and with or without surrounding space."""
+    """Return the ids of all tokens that spell a word, in upper or lower case, with or without surrounding space."""
     candidates = {index for token, index in tokenizer.get_vocab().items() if word in token.lower()}
     matches = tuple(sorted(index for index in candidates if tokenizer.decode([index]).strip().lower() == word))
     if not matches:

@@ -1,7 +1,7 @@
 """Image detectors as backends: fast, without a language model, and limited to the terms that they know.
 
-A detector answers a question by the term in it. It cannot read a definition, an excuse or a custom term, so it refuses
-a policy that needs one.
+A detector answers a question by the term in it, such as "nudity". It cannot read a definition, an allowed case or a
+custom term, so it refuses a policy that needs one.
 """
 
 from __future__ import annotations

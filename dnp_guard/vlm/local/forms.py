@@ -1,4 +1,4 @@
-"""How a question is put to a model, and which words answer it: one form per kind of model."""
+"""The prompt formats of several kinds of models: how each is asked a question, and which words answer it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Form:
     turn: bool = True
 
     def ask(self, question: str) -> str:
-        """Return the user's message that puts a question."""
+        """Return the user's message with a question in it."""
         return Template(self.text).substitute(question=question)
 
 

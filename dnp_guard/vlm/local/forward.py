@@ -1,11 +1,11 @@
-"""Every question about every image in one forward pass, as the log odds of the answers "yes" and "no".
+"""Answer every question about every image in one forward pass, as the log odds of "yes" against "no".
 
 The processor's chat template renders one user message, an image and a question, and the model's next token answers.
 There are two ways through the model:
 
-- :func:`plain` computes one whole row per pair, and works for every model.
-- :class:`SharedImage` reads the part of the row up to the image once per image, and the rest once per question. It is
-  used if a trial at construction shows that it gives the same answers.
+- :func:`plain` computes one whole sequence of tokens per image and question, and works for every model.
+- :class:`SharedImage` computes the part of the sequence up to the image once per image, and the rest once per question.
+  It is used if a trial at construction shows that it gives the same answers.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Reader:
-    """A model, its processor, and the tokens of the two answers.
+    """A vision-language model, its processor, and the tokens of the two answers.
 
     Attributes:
         model: any ``AutoModelForImageTextToText``.
@@ -42,8 +42,8 @@ class Reader:
         yes: ids of every token that spells "yes".
         no: ids of every token that spells "no".
         rows: most image-question pairs per forward pass.
-        form: how a question is put.
-        least_mass: least probability that the two answers must have together.
+        form: the prompt format.
+        least_mass: least probability that the two answers must have together, so that their ratio is not noise.
     """
 
     model: PreTrainedModel
@@ -55,7 +55,7 @@ class Reader:
     least_mass: float = 0.5
 
     def prompt(self, question: str) -> str:
-        """Render the chat template: one user message, the image before the question, and the start of the answer."""
+        """Render a question as a prompt: one user message with the image before the question, by the chat template."""
         content = [{"type": "image"}, {"type": "text", "text": self.form.ask(self._harmless(question))}]
         conversation = [{"role": "user", "content": content}]
         rendered = self.processor.apply_chat_template(
@@ -64,7 +64,7 @@ class Reader:
         return f"{rendered}{self.form.start}"
 
     def _harmless(self, question: str) -> str:
-        """Remove the model's control tokens, which could end the user's turn or begin another image."""
+        """Remove control tokens from a question, because they could end the user's turn or begin another image."""
         tokenizer = self.processor.tokenizer
         added = {str(token) for token in getattr(tokenizer, "added_tokens_decoder", {}).values()}
         control = sorted((token for token in added if not token.isalnum() and token.strip()), key=len, reverse=True)
@@ -90,7 +90,7 @@ class Reader:
         return inputs.to(self.model.device, dtype=self.model.dtype)
 
     def logits(self, keep: int | torch.Tensor, **inputs: Any) -> tuple[torch.Tensor, Any]:
-        """Return logits [rows, kept positions, vocabulary], and the model's cache.
+        """Run the model; return its logits [rows, kept positions, vocabulary] and its key-value cache.
 
         Args:
             keep: how many last positions to keep, or which positions.
@@ -120,7 +120,7 @@ class Reader:
 
 
 def plain(reader: Reader, images: Sequence[Image], questions: Sequence[str]) -> torch.Tensor:
-    """Return the log odds of "yes", float32 on the CPU, shape [images, questions]; one row per pair."""
+    """Return the log odds of "yes", float32 on the CPU, shape [images, questions], from one sequence per pair."""
     prompts = [reader.prompt(question) for question in questions]
     odds = []
     for pairs in _batches([(image, prompt) for image in images for prompt in prompts], reader.rows):
@@ -130,11 +130,11 @@ def plain(reader: Reader, images: Sequence[Image], questions: Sequence[str]) -> 
 
 
 class SharedImage:
-    """Reads an image once for all questions, and continues from the key-value cache at the image's end.
+    """Computes an image once for all questions, and continues from the key-value cache at the image's end.
 
-    The rest of the row, which differs between questions, is padded on the right: later tokens cannot change earlier
-    ones, so positions and masks stay as they are. Text before the image, such as a system prompt, is the same in every
-    query, and is read once.
+    The rest of the token sequence, which differs between questions, is padded on the right: later tokens cannot change
+    earlier ones, so positions and masks stay as they are. Text before the image, such as a system prompt, is the same
+    in every query, and is computed once.
 
     Args:
         reader: the model.
@@ -142,7 +142,7 @@ class SharedImage:
         prefix: whether to keep the cache of the text before the image.
 
     Raises:
-        ValueError: the model takes more inputs than one row of tokens and one block of pixels per image.
+        ValueError: the model needs more inputs than one sequence of tokens and one block of pixels per image.
     """
 
     def __init__(self, reader: Reader, example: Image, *, prefix: bool = True) -> None:
@@ -171,7 +171,7 @@ class SharedImage:
         """Return the log odds of "yes", float32 on the CPU, shape [images, questions].
 
         Raises:
-            ValueError: an image becomes another number of tokens than the example.
+            ValueError: an image becomes a different number of tokens than the example.
         """
         rests = [self._rest(question) for question in questions]
         size = max(1, self.reader.rows // len(questions))
@@ -191,7 +191,7 @@ class SharedImage:
         return torch.cat([self._questions(*pair, len(images)) for pair in zip(groups, caches, strict=True)], dim=1)
 
     def _read(self, tokens: torch.Tensor, **pixels: torch.Tensor) -> Any:
-        """Return the cache after some tokens of a row, continued from the cached text before the image if any."""
+        """Return the key-value cache after some tokens; with pixels, continue from the cached text before the image."""
         known: dict[str, Any] = {}
         if pixels and self._prefix is not None:
             known["past_key_values"] = copy.deepcopy(self._prefix)
@@ -203,7 +203,7 @@ class SharedImage:
         return cache
 
     def _questions(self, rests: Sequence[torch.Tensor], cache: Any, images: int) -> torch.Tensor:
-        """Return the log odds [images, rests] from the cache of the images."""
+        """Return the log odds [images, rests] of the prompts whose rests continue from the images' key-value cache."""
         cache.batch_repeat_interleave(len(rests))
         ids = torch.nn.utils.rnn.pad_sequence(list(rests), batch_first=True).repeat(images, 1)
         last = torch.tensor([len(rest) - 1 for rest in rests], device=ids.device).repeat(images)

@@ -1,4 +1,4 @@
-"""A local model that is queried for text when its next token says nothing: slower, and with yes or no only."""
+"""A local model that generates its answer as text, for models whose next token is neither yes nor no; it is slower."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class TextBackend(TransformersBackend):
     least_mass = 0.0
 
     def ask(self, images: Sequence[Image], questions: Sequence[str]) -> list[list[float]]:
-        """Return the probability of "yes", shape [images, questions]; see :class:`~dnp_guard.vlm.base.Backend`.
+        """Return 1 for "yes" and 0 for "no", shape [images, questions]; see :class:`~dnp_guard.vlm.base.Backend`.
 
         Raises:
             VlmBadAnswer: the model answers neither yes nor no.
@@ -41,7 +41,7 @@ class TextBackend(TransformersBackend):
 
         Args:
             image: opaque, of any size.
-            question: put through the model's chat template.
+            question: the question, which the model's chat template makes into a prompt.
             most_tokens: most tokens to generate.
         """
         shown = as_shown(image)

@@ -1,4 +1,4 @@
-"""Compute whole rows, but run the vision tower only once per picture."""
+"""Compute one whole token sequence per image and question, but run the vision tower only once per image."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _TOWERS = ("vision_tower", "visual", "vision_model")
 
 
 class SeenOnce:
-    """Computes one row per image and question, and runs the vision tower once per image.
+    """Computes one token sequence per image and question, and runs the vision tower once per image.
 
-    For models whose rows cannot be cut at the image, such as those with two-dimensional positions or those that read
-    an image as several tiles.
+    It is for models whose sequences cannot be cut after the image, such as those with two-dimensional positions, or
+    those that read an image as several tiles.
 
     Args:
         reader: the model.
@@ -58,7 +58,7 @@ class SeenOnce:
 
 @contextmanager
 def _thinned(tower: nn.Module, images: int, copies: int) -> Iterator[None]:
-    """Make a tower that gets every image several times compute it once, and repeat the output as often."""
+    """Let a vision tower whose input holds ``copies`` of every image compute only one, and copy its output."""
     thin = False
 
     def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -98,7 +98,7 @@ def _first(value: Any, images: int, copies: int) -> Any:
 
 
 def _spread(value: Any, images: int, copies: int) -> Any:
-    """Repeat the output for an image as often as the image was given; containers keep their type."""
+    """Repeat a vision tower's output for every image ``copies`` times; containers of tensors keep their type."""
     if isinstance(value, torch.Tensor):
         parts = value.reshape(images, 1, -1, *value.shape[1:])
         return parts.expand(-1, copies, *parts.shape[2:]).flatten(0, 2)

@@ -19,7 +19,7 @@ class Weights:
     """A folder of model files.
 
     Attributes:
-        folder: where they are.
+        folder: path of the folder.
         name: the folder or hub id, as given.
         revision: the commit of a hub snapshot, or the first 12 digits of :func:`digest` of a folder.
     """
@@ -30,7 +30,7 @@ class Weights:
 
 
 def find(model: str | Path, *, revision: str | None = None, allow_download: bool = False) -> Weights:
-    """Find a folder, or a hub id in the cache.
+    """Find a model's files in a folder, or by a hub id in the local cache of the Hugging Face hub.
 
     Args:
         model: a folder or a hub id, ``owner/name``.
@@ -38,7 +38,7 @@ def find(model: str | Path, *, revision: str | None = None, allow_download: bool
         allow_download: download files that the cache lacks.
 
     Raises:
-        VlmUnavailable: the model is not there, has no weights or only pickled ones, or differs from the pinned one.
+        VlmUnavailable: the model is not there, has no weights or only pickled ones, or differs from ``revision``.
     """
     path = Path(model).expanduser()
     if path.is_dir():
@@ -81,7 +81,7 @@ def _sha256(path: Path) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of an error's message; those of the Hugging Face libraries run to pages."""
+    """Return the first line of an error's message; messages of the Hugging Face libraries can fill pages."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 

@@ -40,20 +40,20 @@ class Address:
 
     @property
     def loopback(self) -> bool:
-        """Whether the text of the address is on this machine; no name except ``localhost`` is resolved."""
+        """Whether the host is ``localhost`` or a loopback address; other names are not resolved."""
         try:
             return ip_address(self.host).is_loopback
         except ValueError:
             return self.host == "localhost"
 
     def within(self, other: Address) -> bool:
-        """Return whether this address is equal to another one, or lies below that one's path."""
+        """Return whether this address is the same as another one, or lies below its path."""
         same = (self.scheme, self.host, self.port) == (other.scheme, other.host, other.port)
         return same and (self.path == other.path or self.path.startswith(f"{other.path}/"))
 
 
 def address(url: str) -> Address:
-    """Read a base URL.
+    """Parse a base URL.
 
     Raises:
         VlmUnavailable: it is not an http(s) URL with a host, or it holds a user, a query, a fragment or ``..``.

@@ -1,4 +1,4 @@
-"""Shared parts of the backends over HTTP: the name, the addresses, and a trial question at construction."""
+"""Shared parts of the backends over HTTP: the base class, the trial question, and the reading of JSON answers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class RemoteBackend(Backend):
 
     Args:
         model: the server's name for the model.
-        urls: base URLs of equal servers, the preferred one first.
+        urls: base URLs of servers with the same model, the preferred one first.
         options: passed to :class:`~dnp_guard.vlm.remote.transport.Transport`.
 
     Attributes:
@@ -52,21 +52,22 @@ class RemoteBackend(Backend):
 
 
 def trial_picture() -> Image.Image:
-    """Return a picture to try a server with."""
+    """Return the picture of the trial question, a grey gradient."""
     return Image.linear_gradient("L").resize((64, 64)).convert("RGB")
 
 
 def untried(model: str, error: VlmError) -> VlmUnavailable:
     """Return the error for a server that does not answer the trial.
 
-    It quotes the server's own words: only the trial question was put, so they cannot quote a policy's question.
+    The error quotes the server's own words. They cannot contain a policy's question, because only the trial question
+    was sent.
     """
     reason = f': "{error.said}"' if isinstance(error, Refused) and error.said else ""
     return VlmUnavailable(f"{model}: {error.message}{reason}", hint=error.hint)
 
 
 def member(answer: Any, kind: type, *path: str | int) -> Any:
-    """Look up a value in a JSON answer of unknown form.
+    """Look up the value at a path of keys in a server's JSON answer, and check its type.
 
     Raises:
         VlmBadAnswer: the value is missing, or has another type.

@@ -22,7 +22,8 @@ class Breaker:
         longest: longest time that it stays open.
         failures: failures in a row so far.
         retry_at: when it becomes half open; None while it is closed.
-        probing: until when to wait for a probe; after that another may start, in case the first never came back.
+        probing: time until which a running probe blocks others; after it, another may start, in case the first one
+            never came back. None if there is no probe.
         failed_at: time of the last failure.
     """
 

@@ -1,8 +1,8 @@
 """Chat-completion endpoints: one request per image and question, answered by "yes" or "no".
 
-A trial at construction finds the best that the server supports: log probabilities of the answer's first token, from
-which a probability is computed; an answer that follows a JSON schema; or plain text, which is read strictly. The last
-two give yes or no, and nothing in between.
+A trial at construction finds the best mode that the server supports: log probabilities of the answer's first token,
+from which a probability is computed; an answer that follows a JSON schema; or plain text, which is read strictly. The
+last two give yes or no, and nothing in between.
 """
 
 from __future__ import annotations
@@ -58,11 +58,11 @@ _ASKED: dict[Mode, dict[str, Any]] = {
 
 
 class ChatBackend(RemoteBackend):
-    """``openai:MODEL@URL``: vLLM, SGLang, ``transformers serve`` or a hosted model.
+    """Queries a chat-completion endpoint, ``openai:MODEL@URL``: vLLM, SGLang, ``transformers serve`` or a hosted model.
 
     Args:
         model: the server's name for the model.
-        urls: base URLs of equal servers, the preferred one first.
+        urls: base URLs of servers with the same model, the preferred one first.
         instruction: appended to every question.
         options: passed to :class:`~dnp_guard.vlm.remote.transport.Transport`.
 
@@ -138,7 +138,10 @@ class ChatBackend(RemoteBackend):
 
 
 def from_logprobs(choice: Any) -> float:
-    """Return the probability Σ p(yes) / (Σ p(yes) + Σ p(no)) over the likeliest first tokens of a choice.
+    """Return the probability Σ p(yes) / (Σ p(yes) + Σ p(no)) over the likeliest first tokens of an answer.
+
+    Args:
+        choice: an item of ``choices`` in the server's response.
 
     Raises:
         VlmBadAnswer: the choice has no log probabilities.
@@ -162,8 +165,11 @@ def from_logprobs(choice: Any) -> float:
 def from_json(choice: Any) -> float:
     """Read ``{"answer": "yes"}`` as 1 and ``{"answer": "no"}`` as 0.
 
+    Args:
+        choice: an item of ``choices`` in the server's response.
+
     Raises:
-        VlmBadAnswer: the choice holds anything else.
+        VlmBadAnswer: the answer is anything else.
     """
     content = member(choice, str, "message", "content")
     try:
@@ -179,8 +185,11 @@ def from_json(choice: Any) -> float:
 def from_text(choice: Any) -> float:
     """Read a text as 1 if its first word is "yes", and as 0 if it is "no"; a text with both is refused.
 
+    Args:
+        choice: an item of ``choices`` in the server's response.
+
     Raises:
-        VlmBadAnswer: the choice holds anything else.
+        VlmBadAnswer: the text begins with another word, or contains both.
     """
     return yes_or_no(member(choice, str, "message", "content"))
 

@@ -17,7 +17,7 @@ _JOIN_S = 1.0
 
 
 class Loop:
-    """Runs coroutines for callers in other threads.
+    """Runs coroutines in a thread of its own, for callers in other threads.
 
     Args:
         concurrency: number of concurrent requests, and of connections kept for reuse.
@@ -48,8 +48,8 @@ class Loop:
         """Run a coroutine and wait for its result.
 
         Args:
-            work: returns the coroutine, which has to end within the time by itself.
-            seconds: the time.
+            work: makes the coroutine, which has to end by itself within the time limit.
+            seconds: the time limit.
 
         Raises:
             TimeoutError: the coroutine did not end, because the loop is being closed.

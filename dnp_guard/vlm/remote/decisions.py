@@ -26,7 +26,7 @@ class _TypedDecisions(RemoteBackend):
     path: str
 
     def __init__(self, model: str, urls: Sequence[str], **options: Any) -> None:
-        """Make the backend, and try it with one question.
+        """Make the backend, and send it one trial question.
 
         Raises:
             VlmUnavailable: the server does not answer the trial.

@@ -53,8 +53,8 @@ class Refused(VlmError):
 
     Attributes:
         status: HTTP status.
-        said: the server's reason: one line of printable ASCII, never with the key. It is not part of the message,
-            because a server may quote the request.
+        said: the server's reason: one line of printable ASCII, which never contains the API key. It is not part of the
+            error's message, because a server may quote the request.
     """
 
     def __init__(self, message: str, *, status: int, hint: str = "", said: str = "") -> None:
@@ -75,7 +75,8 @@ class Transport:
     """Posts JSON to the first healthy one of several base URLs.
 
     Args:
-        urls: base URLs of equal servers, the preferred one first; ``/v1`` is added to a URL without a path.
+        urls: base URLs of servers with the same model, the preferred one first; ``/v1`` is added to a URL without a
+            path.
         timeout_s: time limit per call of :meth:`post`, when the caller sets no deadline.
         concurrency: number of concurrent requests.
         max_bytes: largest answer.
@@ -86,7 +87,7 @@ class Transport:
         local: whether all of them are on this machine.
 
     Raises:
-        VlmUnavailable: images may not be sent to an address, or the key does not fit into a header.
+        VlmUnavailable: images may not be sent to an address, or the API key does not fit into a header.
     """
 
     def __init__(
@@ -106,7 +107,7 @@ class Transport:
             if endpoint.scheme == "http" and not endpoint.loopback and not plain:
                 raise VlmUnavailable(
                     f"{endpoint.url}: images would go to another machine unencrypted",
-                    hint=f"Use https://, or set {PLAIN_HTTP}=1 where the network between is yours.",
+                    hint=f"Use https://, or set {PLAIN_HTTP}=1 if the network in between is private.",
                 )
         _key()
         self.addresses = tuple(endpoint.url for endpoint in self._endpoints)
@@ -292,7 +293,7 @@ _NOT_ONE = "This is not the answer of a model server; check the base URL."
 
 
 def _key() -> str:
-    """Return the key in the environment; empty if there is none."""
+    """Return the API key from the environment variable :data:`KEY`; empty if it is not set."""
     key = os.environ.get(KEY)
     try:
         return plain(key, KEY) if key else ""
@@ -301,16 +302,16 @@ def _key() -> str:
 
 
 def described(error: Exception) -> str:
-    """Describe a connection error: by its message if that is the system's, else by its class alone.
+    """Describe a connection error: by its class and message if it comes from the operating system, else by its class.
 
-    Other errors may quote a header, ours or the server's.
+    The messages of other errors may quote a header of the request or of the response.
     """
     system = isinstance(error, httpx2.ConnectError | httpx2.TimeoutException | OSError)
     return f"{type(error).__name__}: {error}".removesuffix(": ") if system else type(error).__name__
 
 
 def _said(body: bytes) -> str:
-    """Return the message of an error document like OpenAI's; empty if there is none that can be shown."""
+    """Return the message in an error response like OpenAI's; empty if it has none, or if the message holds the key."""
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):
@@ -324,14 +325,14 @@ def _said(body: bytes) -> str:
 
 
 def _spoken(status: int) -> str:
-    """Describe a status by its standard phrase: a server's own may hold anything."""
+    """Describe an HTTP status by its standard phrase, because the server's own phrase may contain anything."""
     with suppress(ValueError):
         return f"HTTP {status} {HTTPStatus(status).phrase}"
     return f"HTTP {status}"
 
 
 def _first(group: ExceptionGroup) -> Exception:
-    """Return the most telling of several errors: any other before a timeout."""
+    """Return the most informative of several errors: a timeout only if there is no other."""
     errors = [error for error in group.exceptions if not isinstance(error, TimeoutError)] or list(group.exceptions)
     return errors[0]
 
