@@ -252,14 +252,15 @@ def test_show_filters_by_policy_tenant_and_time(
 
 
 def test_show_follows_a_log(log: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    sink, turns = JsonlSink(log), iter([True, False])
+    sink, turns = JsonlSink(log), iter(range(2))
 
-    def wait() -> bool:
+    def sleep(_: float) -> None:
         sink.write(build("query", request="r3", image=0, step=3))
         sink.write(build("query", request="r4", image=0, step=3))
-        return next(turns)
+        if next(turns):
+            raise KeyboardInterrupt
 
-    monkeypatch.setattr("dnp_guard.cli.audit._wait", wait)
+    monkeypatch.setattr("dnp_guard.cli.audit.sleep", sleep)
     run(["audit", "show", str(log), "--follow", "--request", "r3"])
     assert [row.split("  ")[1] for row in capsys.readouterr().out.splitlines()] == ["r3 image 0 3"]
 

@@ -118,7 +118,7 @@ class Spy:
         def watched(injection, evaluation, args, kwargs):
             output = evaluate(injection, evaluation, args, kwargs)
             # Only an injection knows the negatives and the rows that hold the prompt.
-            active, copies = dict(injection._call.held.active), injection._of_prompt(evaluation)  # noqa: SLF001
+            active, copies = dict(injection.call.held.active), injection.rows_of_prompt(evaluation)
             if active and copies and self.kept is None:
                 ((image, term),) = active.items()
                 negatives = [part.conditioning.of(image) for part in term.parts]

@@ -367,13 +367,6 @@ def test_a_service_whose_list_of_features_a_proxy_hides_has_none(parts, status, 
     assert "can" not in service.asked[-1][2]
 
 
-def test_a_session_that_wants_features_is_not_opened_where_nobody_can_be_asked_for_them(parts, monkeypatch):
-    client = parts.client.Client("http://127.0.0.1:9", None)
-    monkeypatch.setattr(client, "_opened", lambda *_: pytest.fail("a session was opened"))
-    with pytest.raises(parts.client.ServiceFailed, match="service_down"):
-        client.start(host={}, run={}, prompts=["a"], steps=4, policy="", brings=True)
-
-
 def opened_with_inputs(parts, mode, on_failure, brought=lambda: [[SMALL]]):
     """Open a batch with a picture of its own, whose service does not answer about it; the settings say otherwise."""
     settings = parts.settings.Settings(on_failure="closed" if on_failure == "open" else "open")

@@ -1006,7 +1006,7 @@ class TestAPictureThatARunStartsFrom:
     def test_in_an_unknown_form_stops_only_a_run_whose_policy_asks(self, comfy, monkeypatch, asks):
         guard = inside(monkeypatch, [CLEAN], policy(**(REFUSING if asks else {})))
         host = sys.modules["comfyui_dnp_guard.host"]
-        monkeypatch.setattr(host, "_is_empty", lambda latents: latents.no_such_form)
+        monkeypatch.setattr(host, "brought", lambda _, latents: latents.no_such_form)
         with pytest.raises(Exception, match="one of its own pictures") if asks else nullcontext():
             drawn(comfy, edit(with_nodes(workflow(batch=1))))
         assert guard.last.decision == ("failed_closed" if asks else "clean")

@@ -121,9 +121,8 @@ def test_through_the_service_an_image_that_shows_it_again_is_withheld(comfy, gua
 
 
 def test_a_service_that_knows_nothing_of_it_is_asked_for_nothing(comfy, guarded, monkeypatch):  # noqa: F811
+    monkeypatch.setattr("dnp_guard.server.app.FEATURES", ("inputs",))
     guarded.serve([*FIRST, *SHOWN], categories=[star(still_present="retry")])
-    client = sys.modules["comfyui_dnp_guard.client"].Client
-    monkeypatch.setattr(client, "_known", lambda _: ("inputs",))
     images, _ = drawn(comfy, with_nodes(workflow(), vlm="", mode="service"))
     assert [grey(image) for image in images] == [False, True, False]
 

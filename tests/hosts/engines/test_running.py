@@ -11,10 +11,7 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 
 from dnp_guard import CannotSteer, Guard
-from dnp_guard.generation.state import Request
 from dnp_guard.hosts.engines.running import Running, check_policy
-from dnp_guard.hosts.kdiffusion.generation import Generation
-from dnp_guard.hosts.kdiffusion.progress import Progress
 from dnp_guard.vlm.scripted import ScriptedBackend
 from tests.hosts.engines.conftest import ATTENTION
 from tests.policies import policy, star
@@ -35,7 +32,6 @@ class CFGPolicy:
     branches: list[Conditional]
 
 
-LEVELS = (1.0, 0.5, 0.0)
 NOISE = torch.zeros(1, 4, 8, 8)
 BATCH = SimpleNamespace(
     prompt="a lake",
@@ -50,12 +46,18 @@ BATCH = SimpleNamespace(
 )
 STEP = {
     "batch": BATCH,
-    "cfg_policy": CFGPolicy([Conditional({})]),
+    "cfg_policy": CFGPolicy([Conditional({"words": "a lake"})]),
     "timestep_index": 0,
     "latents": NOISE,
     "server_args": SimpleNamespace(pipeline_config=SimpleNamespace(slice_noise_pred=lambda noise, latents: noise)),
 }
 FIRST = {"cfg_gate_state": None, "current_guidance_scale": 1.0}
+STAGES = {
+    "denoising": SimpleNamespace(_cache_dit_enabled=False),
+    "pipeline": None,
+    "guided": lambda arguments: NOISE,
+    "shown": lambda *_: torch.zeros(1, 3, 8, 8),
+}
 RESULT = SimpleNamespace(output=torch.zeros(1, 3, 8, 8))
 
 
@@ -71,22 +73,15 @@ def test_the_policy_that_was_checked_applies_although_a_reload_replaced_it(monke
     file = tmp_path / "test.yaml"
     file.write_text(json.dumps(policy(mode="shadow").resolved()))
 
-    def encoded(*_):
+    def encoded(_, words, *__):
         file.write_text(json.dumps(policy(mode="shadow", categories=[star()]).resolved()))
         assert guard.reload()
-        return {}
+        return {"words": words}
 
     monkeypatch.setattr("importlib.metadata.version", lambda name: "0")  # the engine is not installed here
     with Guard(file, vlm=ScriptedBackend([{}])) as guard:
         before = guard.policy.digest
-        stages = SimpleNamespace(
-            denoising=SimpleNamespace(_cache_dit_enabled=False),
-            pipeline=None,
-            encoded=encoded,
-            guided=lambda arguments: NOISE,
-            shown=lambda *_: torch.zeros(1, 3, 8, 8),
-        )
-        running = Running(guard, stages, None, None)
+        running = Running(guard, SimpleNamespace(**STAGES, encoded=encoded), None, None)
         running.predicted({**STEP, **FIRST})
         running.finish(SimpleNamespace(output=torch.zeros(1, 3, 8, 8)))
         assert guard.last.digest == before != guard.policy.digest
@@ -97,7 +92,7 @@ def test_a_policy_in_shadow_may_steer_in_attention():
 
 
 @pytest.fixture
-def retried():
+def retried(monkeypatch):
     """Run a request whose first image is drawn again by a function, which gets the running request."""
 
     def run(drawn, guided):
@@ -105,17 +100,19 @@ def retried():
             running.branches.append(guided(arguments))
             return running.branches[-1]
 
-        running = Running(guard, SimpleNamespace(drawn=lambda *_: drawn(running), guided=noted), None, None)
-        running._levels = LEVELS  # noqa: SLF001 (a first step of the engine would set both)
-        generation = Generation(guard, request, Progress(LEVELS), lambda texts: texts, lambda latents: [])
-        running._generation = generation  # noqa: SLF001 (as above)
+        stages = SimpleNamespace(
+            **STAGES, encoded=lambda _, words, *__: {"words": words}, drawn=lambda *_: drawn(running)
+        )
+        running = Running(guard, stages, None, None)
+        running.predicted({**STEP, **FIRST})
+        stages.guided = noted
         running.finish(RESULT)
         return guard.last
 
     made = policy(
         queries={"steps": []}, retries={"within_ms": 60_000}, categories=[star(still_present="retry", action="steer")]
     )
-    request = Request(1, {"name": "sglang"}, ("a lake",), {}, draws_again=True)
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "0")  # the engine is not installed here
     with Guard(made, vlm=ScriptedBackend([{"star": 0.99}, {}])) as guard:
         yield run
 

@@ -61,7 +61,7 @@ class AttentionInjection:
         self._watched = dict(watched)
         self._places = places
         self._prompts = prompts
-        self._call = call
+        self.call = call
         self._known: dict[Any, Steered] = {}
         self._moves = False
 
@@ -73,18 +73,18 @@ class AttentionInjection:
             args: the arguments as the pipeline passed them.
             kwargs: the keyword arguments as the pipeline passed them.
         """
-        active = {image: parts for image, term in self._call.held.active.items() if (parts := _steering(term))}
-        if not active or not (copies := self._of_prompt(evaluation)):
+        active = {image: parts for image, term in self.call.held.active.items() if (parts := _steering(term))}
+        if not active or not (copies := self.rows_of_prompt(evaluation)):
             return evaluation.part(*args, **kwargs)
         try:
             if self._reach.joint:
                 return self._joined(evaluation, args, kwargs, copies, active)
             return self._crossed(evaluation, copies, active)
         except Exception as error:  # noqa: BLE001 (nothing may raise into the generation)
-            self._call.failed(error)
+            self.call.failed(error)
             return evaluation.part(*args, **kwargs)
 
-    def _of_prompt(self, evaluation: Evaluation) -> list[Own]:
+    def rows_of_prompt(self, evaluation: Evaluation) -> list[Own]:
         """Return the rows of an evaluation that hold the prompt, by image; empty if there are none."""
         rows, images = third_branch.rows_given(evaluation), len(self._places.rows)
         for first, held in self._prompts:
@@ -144,7 +144,7 @@ class AttentionInjection:
             given = third_branch.inputs(evaluation, self._places, batch, own, due)
             watched.stage = Asking(self._reach)
             try:
-                with self._call.evaluating():
+                with self.call.evaluating():
                     replace(evaluation, part=watched.module).again(_unscaled(given))
             except StageReached as reached:
                 self._known[key] = Steered([own[image] for image, _ in due], how, reached.given)
