@@ -3,7 +3,6 @@ from pathlib import Path
 import pytest
 
 from dnp_guard.lab.evaluate.methods import METHODS
-from dnp_guard.lab.evaluate.prompt_sets import SETS
 
 PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "methods.md"
 
@@ -11,8 +10,3 @@ PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "methods.md"
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_is_explained(name):
     assert any(f"`{name}`" in row for row in PAGE.read_text(encoding="utf-8").splitlines() if row.startswith("| `"))
-
-
-@pytest.mark.parametrize("name", SETS)
-def test_a_prompt_set_has_its_figures(name):
-    assert f"| {name} | 400 |" in PAGE.read_text(encoding="utf-8")

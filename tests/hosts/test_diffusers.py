@@ -126,11 +126,6 @@ class TestAttaching:
 
 
 class TestIdle:
-    def test_a_guard_that_finds_nothing_leaves_every_bit(self, pipe):
-        plain = draw(pipe)
-        with guard().attached(pipe):
-            assert same(plain, draw(pipe)) == [True, True, True]
-
     def test_shadow_leaves_every_bit_and_records_what_it_would_inject(self, pipe):
         plain, sink = draw(pipe), MemorySink()
         shadow = guard([{"star": 0.9}], policy(mode="shadow"), audit=sink)
@@ -148,15 +143,6 @@ class TestIdle:
 
 
 class TestSteering:
-    @pytest.mark.parametrize("mode", ["separate", "replace"])
-    def test_only_the_image_concerned_changes(self, pipe, mode):
-        of = policy(
-            guidance={"mode": "replace", "scale": None, "strength": None} if mode == "replace" else {"mode": mode}
-        )
-        plain = draw(pipe)
-        with guard(SEES_A_STAR_ONCE, of).attached(pipe):
-            assert same(plain, draw(pipe)) == [True, False, True]
-
     def test_one_injection_is_recorded_for_one_change_of_negative(self, pipe):
         sink = MemorySink()
         with guard(SEES_A_STAR_ONCE, audit=sink).attached(pipe):
@@ -164,14 +150,6 @@ class TestSteering:
         injected = [record for record in sink.records if record["event"] == "negative.injected"]
         assert [(r["image"], r["step"], r["applied_step"]) for r in injected] == [(1, 3, 4)]
         assert injected[0]["negative"] == {"effective": True, "mode": "separate", "scale": 6, "text": "star"}
-
-    def test_separate_equals_a_hand_written_three_branch_loop(self, pipe):
-        prompt, steps, g, s = "a wish and a red circle at night", 10, 5.0, 6.0
-        of = policy(queries={"steps": [3], "of": steps, "final": False}, guidance={"hold": 9})
-        with guard([{"star": 0.9}], of).attached(pipe):
-            guarded = draw(pipe, [prompt], num_inference_steps=steps, guidance_scale=g, output_type="latent")
-        expected = three_branches(pipe, prompt, "star", steps, g, s, start=4)
-        torch.testing.assert_close(guarded, expected, rtol=0, atol=1e-4)
 
     def test_replace_equals_the_negative_prompt_from_that_step_on(self, pipe):
         prompt, steps, g = "a wish and a red circle at night", 10, 5.0
@@ -520,18 +498,3 @@ def test_a_plugin_tightens_the_final_decision(pipe):
     with guard(plugins=[Strict()]).attached(pipe) as watching:
         draw(pipe)
     assert [image.decision for image in watching.last.images] == ["blocked", "clean", "clean"]
-
-
-@torch.no_grad()
-def three_branches(pipe, prompt, negative, steps, g, s, start):
-    """Compute VL-DNP's equation: e_u + g (e_c - e_u) - s (e_n - e_u) from step ``start`` on."""
-    e = {text: pipe.encode_prompt(text, "cpu", 1, False)[0] for text in (prompt, "", negative)}
-    pipe.scheduler.set_timesteps(steps)
-    x = torch.randn(1, 8, 8, 8, generator=torch.Generator().manual_seed(0)) * pipe.scheduler.init_noise_sigma
-    for k, t in enumerate(pipe.scheduler.timesteps):
-        e_u, e_c = (pipe.unet(x, t, encoder_hidden_states=e[text]).sample for text in ("", prompt))
-        guided = e_u + g * (e_c - e_u)
-        if k >= start:
-            guided = guided - s * (pipe.unet(x, t, encoder_hidden_states=e[negative]).sample - e_u)
-        x = pipe.scheduler.step(guided, t, x).prev_sample
-    return x
