@@ -10,11 +10,14 @@ from pathlib import Path
 
 import pytest
 import typer
+from pydantic import TypeAdapter
 from ruamel.yaml import YAML
 
 from dnp_guard.audit.schema import FIELDS
 from dnp_guard.cli import build
+from dnp_guard.hosts import protocol
 from dnp_guard.policy import parse_policy
+from tests.docs.shell import RUN
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
@@ -28,6 +31,16 @@ BLOCK = re.compile(
 )
 CHECKED = {"python", "console", "sh", "yaml", "json", "toml", "text", "{eval-rst}", "{toctree}", "{include}"}
 TARGETS = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+MESSAGE = TypeAdapter(
+    protocol.Open
+    | protocol.InputsMessage
+    | protocol.InputVerdicts
+    | protocol.QueryMessage
+    | protocol.AnswerMessage
+    | protocol.Steer
+    | protocol.Verdicts
+    | protocol.PolicyInForce
+)
 COMMANDS = typer.main.get_command(build())
 
 
@@ -45,6 +58,13 @@ def commands(page):
                 typed = line.removeprefix("$ ")
                 if language == "sh" or typed != line:
                     yield re.split(r" [|&>]|\s+#", typed.strip())[0]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_command_of_a_page_is_run_or_says_why_not(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    typed = (match for match in BLOCK.finditer(text) if match["language"] in {"console", "sh"})
+    assert page in RUN or [match["text"] for match in typed if not match["why"]] == []
 
 
 def unknown(words):
@@ -100,6 +120,11 @@ def test_the_policy_of_the_readme_checks():
 def test_the_record_of_the_readme_has_fields_that_records_have():
     (text,) = blocks("README.md", "json")
     assert set(json.loads(text)) <= {*FIELDS, "v", "seq", "time", "event", "prev", "hash"}
+
+
+@pytest.mark.parametrize("text", [text for text in blocks("docs/reference/protocol.md", "json") if "iat" not in text])
+def test_a_message_on_the_page_of_the_protocol_is_one_of_the_protocol(text):
+    assert MESSAGE.validate_json(text)
 
 
 def test_an_option_that_there_is_not_is_noticed():

@@ -44,6 +44,11 @@ def test_a_page_runs_all_but_the_examples_it_is_excused(page):
     assert len(NOT_RUN.findall((ROOT / page).read_text(encoding="utf-8"))) == EXCUSED.get(page, 0)
 
 
+def test_a_page_on_adding_something_has_an_example_that_is_run():
+    pages = {path.relative_to(ROOT).as_posix() for path in (ROOT / "docs" / "contributing").glob("*.md")}
+    assert pages - set(PAGES) == {"docs/contributing/index.md"}
+
+
 def test_an_example_that_fails_fails_its_page(tmp_path):
     (tmp_path / "page.md").write_text("```python\nassert 1 == 2\n```\n", encoding="utf-8")
     (example,) = Sybil([PythonCodeBlockParser()]).parse(tmp_path / "page.md").examples()

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from dnp_guard.lab.evaluate.detectors.glyphs import GlyphsDetector
-from docs.tutorial_run import PICTURES, committed, run, shown
+from docs.tutorial_run import PAGE, PICTURES, committed, run, shown
+from tests.docs.shell import commands, output_of, shows
 
 pytestmark = pytest.mark.models
 
@@ -22,6 +23,14 @@ def tutorial(tmp_path_factory):
 def test_the_tutorial_prints_what_it_shows(tutorial):
     _, outputs = tutorial
     assert outputs == shown(), "run: python -m docs.tutorial_run"
+
+
+def test_the_commands_of_the_tutorial_print_what_it_shows(tutorial, monkeypatch, capsys):
+    folder, _ = tutorial
+    monkeypatch.chdir(folder)
+    for command, printed in commands(PAGE.read_text(encoding="utf-8")):
+        output = output_of(command, capsys)
+        assert shows(output, printed), output
 
 
 @pytest.mark.parametrize("name", PICTURES)
