@@ -28,7 +28,7 @@ def canonical(value: object) -> bytes:
         value: a value of dict (string keys), list, tuple, str, int, float, bool and None.
 
     Returns:
-        UTF-8 with keys sorted by their UTF-16 code units, without white space and trailing newline.
+        UTF-8 with keys sorted by their UTF-16 code units, without white space or a trailing newline.
 
     Raises:
         AuditError: the value has no canonical form, because of NaN or an infinity, an integer beyond ±(2⁵³-1), a lone
@@ -75,7 +75,7 @@ def _strict(value: object) -> bytes:
 
 
 def _is_same(value: object, encoded: bytes) -> bool:  # noqa: C901 (one branch per JSON type)
-    """Return whether the standard library's bytes are RFC 8785: no unusual number, and no key outside the BMP."""
+    """Return whether the standard library's bytes meet RFC 8785: no unusual number, no key outside the BMP."""
     if not encoded.isascii() and max(encoded) >= _OUTSIDE_BMP:
         return False
     waiting = [value]

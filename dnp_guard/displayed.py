@@ -1,4 +1,4 @@
-"""Check that every program displays a picture alike."""
+"""Check that all programs display a picture in the same way, so that the model sees it as people do."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def as_shown(picture: Image) -> Image:
     """Return the RGB pixels of a picture that every program displays alike.
 
     Raises:
-        NotAsShown: the picture is transparent, has several frames, or its metadata turn or colour it.
+        NotAsShown: the picture is transparent, has several frames, or has metadata that rotate or colour it.
     """
     if picture.mode == "RGB" and not picture.info:
         return picture  # the usual case

@@ -1,4 +1,4 @@
-"""The error tree. Every error states the fault, its place, and a remedy."""
+"""The exceptions of this package. Every message says what is wrong and where; its hint says what to do."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class DnpGuardError(Exception):
     """The root of every error that this package raises on purpose.
 
     Attributes:
-        message: the fault and its place.
-        hint: how to mend it.
+        message: description of the error and of its place.
+        hint: advice on how to correct it; may be empty.
     """
 
     def __init__(self, message: str, *, hint: str = "") -> None:
@@ -35,8 +35,8 @@ class Problem:
         line: line, 1-based; 0 if there is none.
         column: column, 1-based; 0 if there is none.
         code: stable kebab-case name of the kind of problem.
-        message: the fault, in words.
-        hint: how to mend it.
+        message: description of the problem.
+        hint: advice on how to correct it; may be empty.
     """
 
     file: str
@@ -61,7 +61,7 @@ class PolicyError(DnpGuardError):
 
 
 class PluginError(DnpGuardError):
-    """A plugin that is unknown, not allowed, or of the wrong shape."""
+    """A plugin is unknown, not allowed, or does not fit the specifications of the hooks."""
 
 
 class MissingExtra(DnpGuardError):
@@ -69,11 +69,11 @@ class MissingExtra(DnpGuardError):
 
 
 class AuditError(DnpGuardError):
-    """An audit log that cannot be written or read."""
+    """An audit log cannot be written or read."""
 
 
 class Unwritable(AuditError):
-    """A record that no log can ever store: too long for a line, or without a canonical form."""
+    """A record can never be stored, because it is too long for a line of the log or has no canonical JSON form."""
 
 
 class RequestRefused(DnpGuardError):
@@ -89,21 +89,23 @@ class RequestRefused(DnpGuardError):
 
 
 class CannotSteer(DnpGuardError):
-    """No negative can take effect in a target or a call; raised instead of silently doing nothing.
+    """A target, such as a pipeline, or a call of it cannot be steered by a negative prompt.
+
+    The guard raises this instead of silently doing nothing.
 
     Attributes:
-        reason: the reason.
-        hint: the remedy.
+        reason: why steering is impossible.
+        hint: advice on how to make steering possible.
     """
 
     @property
     def reason(self) -> str:
-        """The reason why it cannot be steered."""
+        """The reason why the target or the call cannot be steered."""
         return self.message
 
 
 class VlmError(DnpGuardError):
-    """A query was not answered.
+    """A query of the vision-language model was not answered.
 
     Attributes:
         reason: ``reason`` in ``dnp_guard_degraded_total`` and in the ``degraded`` record.
@@ -125,31 +127,31 @@ class VlmBusy(VlmError):
 
 
 class VlmBadAnswer(VlmError):
-    """The number of answers is wrong, or a probability is invalid."""
+    """The backend gave a wrong number of answers, or an invalid probability."""
 
     reason = "vlm_bad_answer"
 
 
 class VlmUnavailable(VlmError):
-    """A backend cannot be built, for example for an unknown spec or a folder without weights."""
+    """A backend cannot be built, for example because its spec is unknown or its folder has no weights."""
 
     reason = "vlm_unavailable"
 
 
 class VlmCircuitOpen(VlmError):
-    """Every endpoint of the backend failed too often and is avoided for a while."""
+    """Every endpoint of the backend has failed too often, so that none is called for a while."""
 
     reason = "vlm_circuit_open"
 
 
 class VlmChanged(VlmError):
-    """The server answers as another model or revision than when the guard was created."""
+    """The server runs another model or revision than when the guard was created."""
 
     reason = "vlm_changed"
 
 
 _OFFERED = 30
-"""Most valid names to list if none is similar."""
+"""Largest number of valid names to list if none is similar."""
 
 
 def nearest(name: str, valid: Sequence[str]) -> str | None:
@@ -161,7 +163,7 @@ def nearest(name: str, valid: Sequence[str]) -> str | None:
 
 
 def did_you_mean(name: str, valid: Sequence[str], form: str = "`{}`") -> str:
-    """Offer the most similar valid name in a sentence, or all valid names if none is similar.
+    """Write a sentence that offers the most similar valid name, or lists the valid names if none is similar.
 
     >>> did_you_mean("treshold", ["threshold", "title"])
     'Did you mean `threshold`?'
@@ -176,7 +178,7 @@ def did_you_mean(name: str, valid: Sequence[str], form: str = "`{}`") -> str:
 
 
 def own(error: BaseException) -> bool:
-    """Return whether an error has a class of this package and was raised by its code, so that its text is trusted."""
+    """Return whether an error's class and the code that raised it are of this package, so that its text is trusted."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

@@ -1,4 +1,4 @@
-"""The packages of the extras, and the error if one is missing."""
+"""Check that the packages of an optional extra, such as ``diffusers``, are installed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PACKAGES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "redis": ("redis",),
     }
 )
-"""Packages of the extras, by import name; only extras that some feature requires."""
+"""Import names of the packages of each extra, for the extras that a feature checks with :func:`needs`."""
 
 
 def absent(extra: str) -> tuple[str, ...]:

@@ -22,20 +22,20 @@ _SHARED: Final = 0o666  # less the umask
 
 
 def state_path(name: str, variable: str) -> Path | None:
-    """Find a file or folder of the user's state.
+    """Return the path of a file or folder among the user's state, by default in ``~/.local/state/dnp-guard``.
 
     Args:
-        name: name in the state folder.
+        name: name of the file or folder.
         variable: environment variable that may give another path.
 
     Returns:
-        The path; None for a user without a home if the environment names no folder.
+        The path; None if the user has no home and the environment names no folder.
     """
     return _of_user(name, variable, "XDG_STATE_HOME", ".local/state")
 
 
 def cache_path(name: str, variable: str) -> Path | None:
-    """Find a file or folder of the user's cache; see :func:`state_path`."""
+    """Return the path of a file or folder in the user's cache; see :func:`state_path`."""
     return _of_user(name, variable, "XDG_CACHE_HOME", ".cache")
 
 
@@ -51,7 +51,7 @@ def _of_user(name: str, variable: str, folders: str, at_home: str) -> Path | Non
 
 
 def create_private(path: Path) -> BinaryIO:
-    """Open a new file that only its owner may read, for writing.
+    """Create a file that only its owner may read, and open it for writing.
 
     Raises:
         OSError: the file already exists or cannot be created.
@@ -61,7 +61,7 @@ def create_private(path: Path) -> BinaryIO:
 
 @contextmanager
 def replacing(path: Path, *, private: bool = False) -> Iterator[Path]:
-    """Write a file atomically: yield an empty draft beside it, which replaces it afterwards.
+    """Write a file atomically: yield the path of an empty draft, which replaces the file when the block ends.
 
     An existing file keeps its mode and group, and a link stays a link.
 
@@ -90,7 +90,7 @@ def replacing(path: Path, *, private: bool = False) -> Iterator[Path]:
 
 
 def write_whole(path: Path, text: str, *, private: bool = False) -> None:
-    """Write a text atomically; see :func:`replacing`."""
+    """Write a text to a file atomically; see :func:`replacing`."""
     with replacing(path, private=private) as draft:
         draft.write_text(text, encoding="utf-8")
 

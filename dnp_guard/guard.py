@@ -1,4 +1,4 @@
-"""The guard, which combines policy, backend, plugins and record, and attaches to targets."""
+"""The guard, which combines policy, vision-language model, plugins and audit record, and attaches to pipelines."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Guard:
     Attach it to a diffusers pipeline with ``pipe.callback_on_step_end = guard``; every later call of the pipeline is
     guarded. ``with guard.attached(pipe):`` and ``guard.attach(target)`` do the same. As a call argument,
     ``pipe("…", callback_on_step_end=guard)``, it is weaker: it starts after the first step, does not know the prompts,
-    cleans up after a call that raised only at the next call, and refuses videos.
+    refuses videos, and cleans up only at the next call if a call raises.
 
     Args:
         policy: path of a policy or of a folder of policies, a shipped name such as ``"default"``, a :class:`Policy`, or
@@ -74,11 +74,12 @@ class Guard:
         require_signature: public key, in base64, that policies must be signed with. Unsigned, altered, expired and
             rolled-back policies are refused.
         canaries: folder of pictures with known answers and their ``labels.csv``. They are queried at the start, every
-            hour and after a failure. A wrong answer refuses the guard at the start, and later is ``degraded`` with
+            hour and after a failure. A wrong answer raises an error at the start; later it makes queries fail with
             ``vlm_changed``.
         preview_vae: an ``AutoencoderTiny``, or its folder, to decode previews if the policy's ``preview.method`` is
             ``tiny`` or ``auto``.
-        probe: file of ``dnp-guard distill``, for policies with ``queries.skip_probe``; the embedded model has its own.
+        probe: file that ``dnp-guard distill`` wrote, for policies with ``queries.skip_probe``. The embedded model has a
+            probe of its own.
 
     Raises:
         PolicyError: the policy is invalid.
@@ -140,20 +141,21 @@ class Guard:
 
     @property
     def policy(self) -> Policy:
-        """The policy in force for a generation that starts now in this context."""
+        """The policy in force for a generation that this thread or asyncio task starts now."""
         return self._in_force.policy
 
     @property
     def probe(self) -> Probe | None:
-        """The latent probe of the policy in force; None if the policy skips no queries by one."""
+        """The latent probe for the policy in force; None if the policy has no ``queries.skip_probe``."""
         return self._probes.of(self.policy, self.desk.backend)
 
     def encoded(self, negatives: Encoded | str | Path) -> Self:
-        """Supply the encoded words of the policy, for pipelines without a text encoder at the time of the call.
+        """Supply encodings of the policy's negative words, for pipelines that are called without their text encoder.
 
         Args:
             negatives: prompt arguments by words, ``{"star": {"prompt_embeds": [1, T, D]}}``, or a safetensors file with
-                keys ``WORDS/ARGUMENT``. Other words cannot be injected; to need them is a failure of the guard.
+                keys ``WORDS/ARGUMENT``. Other words cannot be injected: if a finding calls for them, ``on_failure``
+                of the policy applies.
         """
         self.negatives = encoded.read(negatives)
         return self
@@ -166,12 +168,12 @@ class Guard:
         region: str | None = None,
         surface: str | None = None,
     ) -> Iterator[Self]:
-        """Tighten the policy for generations that start inside a ``with`` block of this context.
+        """Tighten the policy for the generations that this thread or asyncio task starts inside a ``with`` block.
 
         Args:
             policy: policy to merge into the one in force; the strictest values apply.
-            region: region of these calls, to select from a store.
-            surface: surface of these calls, to select from a store.
+            region: region of these calls, by which a store selects policies.
+            surface: surface of these calls, such as ``ads``, by which a store selects policies.
 
         Raises:
             PolicyError: the policy is invalid, or no policy is for this region and surface.
@@ -203,15 +205,15 @@ class Guard:
 
     @property
     def last(self) -> Report | None:
-        """The report of this context's latest generation; None before the first.
+        """The report of the latest generation in this thread or asyncio task; None before the first.
 
-        A call in another context, such as ``asyncio.to_thread``, does not change it here. The output of a diffusers
+        A generation in another thread, as by ``asyncio.to_thread``, does not change it here. The output of a diffusers
         pipeline also has its report, as ``output.dnp_guard``.
         """
         return self._last.get()
 
     def attach(self, target: Any) -> Callable[[], None]:
-        """Guard every later call of a target.
+        """Guard every later call of a target, such as a pipeline.
 
         Args:
             target: a diffusers pipeline, or another target that a host plugin recognises.
@@ -245,7 +247,7 @@ class Guard:
 
     @contextmanager
     def on_behalf_of(self, subject: str | None) -> Iterator[Self]:
-        """Record the person whom the generations of a ``with`` block are for, so that ``audit erase`` finds them.
+        """Record for whom the generations of a ``with`` block are made, so that ``audit erase`` can find their records.
 
         Args:
             subject: any name of the person, of which the record contains only a keyed hash; None for nobody.
@@ -263,16 +265,16 @@ class Guard:
         state: State | None = None,
         steering: Holder | None = None,
     ) -> Driver:
-        """Begin the guard's part in one generation; for host adapters.
+        """Start to guard one generation; for host adapters.
 
         Args:
             request: request of the generation.
-            policy: :attr:`policy` as the adapter read it; a reload may have replaced it since. None for the current.
+            policy: the policy, if the adapter has read :attr:`policy` already; None for the one in force now.
             state: state of a session that another process began under this policy, to continue it.
-            steering: receives the negatives of every step; None if the host reads ``Driver.negatives`` itself.
+            steering: receives the negative prompts to steer by; None if the host reads ``Driver.negatives`` itself.
 
         Raises:
-            RequestRefused: the request needs more questions than the policy allows.
+            RequestRefused: the request may need more questions than the policy allows.
         """
         policy = policy or self.policy
         if state is None:
@@ -307,16 +309,16 @@ class Guard:
         self._in_force.note(event)
 
     def settle(self) -> bool:
-        """Wait until every audit sink has stored every record so far, unless it hangs; return whether all have."""
+        """Wait until the audit sinks have stored all records so far; return False if one of them fails or hangs."""
         return self._recorder.settle()
 
     @property
     def keeps_up(self) -> bool:
-        """Whether every audit sink accepts its records, without one that fails or hangs."""
+        """Whether every audit sink stores its records; False if one of them fails or hangs."""
         return self._recorder.keeps_up
 
     def close(self) -> None:
-        """Close the audit sinks, and the backend that a spec named. The guard cannot be used afterwards."""
+        """Close the audit sinks, and the backend if the guard built it. The guard cannot be used afterwards."""
         self._in_force.close()
         self._leave()
         if self._owned is not None:
@@ -342,7 +344,7 @@ class Guard:
         return self  # a copied pipeline shares its guard
 
     def _admit(self, backend: Backend, policy: Policy) -> None:
-        """Check that the guard can enforce a policy."""
+        """Raise an error unless this backend and the probes can enforce a policy."""
         admission.refuse_backend(policy, backend)
         admission.refuse_uncalibrated(policy, backend)
         self._probes.of(policy, backend)

@@ -1,4 +1,4 @@
-"""The hooks that a plugin may implement with :data:`dnp_guard.hookimpl`.
+"""The hooks that a plugin may implement, with the decorator :data:`dnp_guard.hookimpl`.
 
 A plugin may make a decision stricter, never looser. An implementation that raises is counted in
 ``dnp_guard_degraded_total{reason="plugin_error"}`` and skipped; the generation continues.
@@ -26,7 +26,7 @@ PROJECT = "dnp_guard"
 
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
-"""Marks a plugin's function as the implementation of the hook of the same name."""
+"""Decorator that marks a plugin's function as the implementation of the hook of the same name."""
 
 
 @hookspec(firstresult=True)
@@ -81,7 +81,7 @@ def dnp_guard_detector(spec: str, policy: Policy) -> ImageDetector | None:
     .. versionadded:: 0.1
 
     :param spec: the whole spec, such as ``nudenet``.
-    :param policy: policy whose categories a detector without its own looks for.
+    :param policy: policy with the categories to look for, unless the detector has categories of its own.
     :return: an object with ``name``, ``version``, ``threshold``, ``categories`` and ``look(images)``, or None if the
         spec is not of this plugin's kind.
     :raises dnp_guard.errors.DnpGuardError: if it is of this kind but cannot be built.
@@ -97,7 +97,7 @@ def dnp_guard_before_query(request: str, step: Step | None, images: Sequence[Ima
     .. versionadded:: 0.1
 
     :param request: id of the generation.
-    :param step: the sampler step, or None for the final look.
+    :param step: the sampler step, or None for the query of the finished images.
     :param images: RGB previews, in the order of the batch; read only.
     """
 
@@ -106,7 +106,7 @@ def dnp_guard_before_query(request: str, step: Step | None, images: Sequence[Ima
 def dnp_guard_negative(
     findings: Sequence[Finding], words: Sequence[str], vocabulary: Sequence[str]
 ) -> Sequence[str] | None:
-    """Add words to the negative made from an image's findings.
+    """Add words to the negative prompt made from the findings in an image.
 
     Called once per image that is about to be steered. The policy's own words always stay; words outside its vocabulary
     are dropped and counted.
@@ -114,7 +114,7 @@ def dnp_guard_negative(
     .. versionadded:: 0.1
 
     :param findings: findings in the image.
-    :param words: words that the policy injects for them.
+    :param words: words that the policy injects for these findings.
     :param vocabulary: every word or phrase that this policy may inject.
     :return: words to add, or None.
     """
@@ -130,9 +130,10 @@ def dnp_guard_after_decision(request: str, image: int, step: Step | None, decisi
 
     :param request: id of the generation.
     :param image: index in the batch.
-    :param step: the sampler step, or None for the final look.
-    :param decision: decision of the judge.
-    :return: an action, which applies if it is stricter than the decision's; ``steer`` without a negative monitors.
+    :param step: the sampler step, or None for the query of the finished images.
+    :param decision: decision about the image.
+    :return: an action, which applies if it is stricter than the decision's, or None. If the decision has no negative
+        prompt, ``steer`` has the effect of ``monitor``.
     """
 
 

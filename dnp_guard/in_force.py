@@ -1,4 +1,4 @@
-"""The policy in force for a guard, and the records and metrics of its changes."""
+"""Select the policy in force for a guard, and report its changes in audit records and metrics."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _REASONS = 5
-"""Most problems of a rejected policy to record."""
+"""Largest number of a rejected policy's problems to record."""
 
 
 class InForce:
     """Selects the policy of a generation, and records and counts the changes of the policy in force.
 
     Args:
-        source: source of the guard's policies, to watch.
-        rollout: rollout of the source.
-        admit: raises if the guard cannot enforce a policy.
+        source: the policy, path or store that the guard was created with.
+        rollout: reads the source, and puts its policies in force.
+        admit: raises an error if the guard cannot enforce a policy.
         info: description of the backend.
-        recorder: recorder of the guard.
+        recorder: writes the audit records of the guard.
         metrics: metrics of the guard.
     """
 
@@ -62,17 +62,17 @@ class InForce:
 
     @property
     def policy(self) -> Policy:
-        """The policy for a generation that starts now in this context."""
+        """The policy for a generation that this thread or asyncio task starts now."""
         return self._rollout.current(self._narrowing.get())
 
     @property
     def standing(self) -> Policy:
-        """The policy to record by, even if its signature has expired."""
+        """The policy to name in records; unlike that of :attr:`policy`, its signature may have expired."""
         return self._rollout.current(self._narrowing.get(), expired=True)
 
     @contextmanager
     def tightened(self, policy: str | Path | Policy | None, region: str | None, surface: str | None) -> Iterator[None]:
-        """Tighten the policy for a ``with`` block of this context; see :meth:`dnp_guard.Guard.tightened`."""
+        """Tighten the policy inside a ``with`` block; see :meth:`dnp_guard.Guard.tightened`."""
         before = self._narrowing.get() or Narrowing()
         more = (policy if isinstance(policy, Policy) else load_policy(policy),) if policy is not None else ()
         for addition in more:
@@ -86,10 +86,10 @@ class InForce:
             self._narrowing.reset(token)
 
     def reload(self) -> bool:
-        """Read the source again, and put it in force if acceptable; see :meth:`dnp_guard.Guard.reload`."""
+        """Read the policy again, and put it in force if acceptable; see :meth:`dnp_guard.Guard.reload`."""
         try:
             changed = self._rollout.reload()
-        except Exception as error:  # noqa: BLE001 (whatever the fault of a new policy, the old one stays)
+        except Exception as error:  # noqa: BLE001 (whatever is wrong with a new policy, the old one stays)
             self._metrics.reload("rejected")
             problems = error.problems if isinstance(error, PolicyError) else (error,)
             reason = "; ".join(str(problem).replace("\n", " ") for problem in problems[:_REASONS])
@@ -104,7 +104,7 @@ class InForce:
         return changed
 
     def turn(self) -> None:
-        """Record the exceptions that have begun or ended since the last call."""
+        """Record the exceptions in the policy that have begun or ended since the last call."""
         with self._turning:
             before, self._excepted = self._excepted, self._rollout.selected().exceptions
             ended = [exception for exception in before if exception not in self._excepted]
@@ -120,7 +120,7 @@ class InForce:
             self.note(ExceptionStarted(policy=policy, exception=recorded, reason=exception.reason))
 
     def watch(self, every: float) -> None:
-        """Reload when the source changes, until closed; see :meth:`dnp_guard.Guard.watch`."""
+        """Reload the policy when its file or folder changes; see :meth:`dnp_guard.Guard.watch`."""
         if not isinstance(self._source, str | Path):
             raise DnpGuardError(
                 "a policy given as a value cannot be watched", hint="Pass the path of a file or folder."
@@ -132,7 +132,7 @@ class InForce:
             self._watch.start()
 
     def tell(self, reason: str | None = None) -> None:
-        """Record the policy in force, and the categories in shadow that were measured on another model."""
+        """Record the policy in force, and its categories whose thresholds were measured on another model."""
         policy = self.policy
         self._show(policy)
         self.note(PolicyLoaded(policy=fields.policy(policy), loaded=self._rollout.origin, reason=reason))
@@ -143,22 +143,22 @@ class InForce:
         self.turn()
 
     def note(self, event: Event) -> None:
-        """Record an event outside a generation."""
+        """Record an event outside a generation, and wait until the record is stored."""
         self.write(event)
         self._recorder.settle()
 
     def write(self, event: Event) -> None:
-        """Record an event outside a generation, without waiting until it is written."""
+        """Record an event outside a generation, without waiting until the record is stored."""
         policy = self.standing
         self._recorder.emit(event, required=policy.audit.required, policy=fields.policy(policy))
 
     def plugin_failed(self, plugin: str, hook: str, error: BaseException) -> None:
-        """Count and record that a plugin raised."""
+        """Count and record that a plugin's hook raised an error."""
         self._metrics.degraded("plugin_error")
         self.write(GuardDegraded(reason=f"plugin_error: {plugin} raised in {hook}: {type(error).__name__}"))
 
     def close(self) -> None:
-        """Stop watching."""
+        """Stop watching the file or folder of the policy."""
         if self._watch is not None:
             self._watch.close()
 

@@ -1,4 +1,4 @@
-"""Open the record of a guard, and read serials from earlier records."""
+"""Open the audit record of a guard, and read serial numbers of policies from earlier records."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def open_record(
     sinks: Sequence[Sink], metrics: Metrics, tenant: str | None, policy: Policy, info: BackendInfo
 ) -> tuple[Recorder, Redaction]:
-    """Open the record of a guard; previews are stored beside the first log in a file.
+    """Open the audit record of a guard; previews are stored beside the first sink that is a file.
 
     Args:
         sinks: sinks for the records.
@@ -36,7 +36,7 @@ def open_record(
         info: description of the backend.
 
     Returns:
-        The recorder, and the redaction of prompts.
+        The recorder, which writes records, and the redaction, which hides prompts as far as the policy says.
     """
     log = next((path for sink in sinks if isinstance(path := getattr(sink, "path", None), Path)), None)
     redaction = Redaction(log, policy.audit.prompt)
@@ -55,6 +55,12 @@ def open_record(
 
 
 def remembered(audit: Iterable[object], signer: str, name: str) -> int:
-    """Return the highest serial of a signed policy in the logs of earlier runs."""
+    """Return the highest serial number that earlier runs recorded for a signed policy, or 0.
+
+    Args:
+        audit: the audit sinks; only logs in files can be read.
+        signer: public key of the signature, in base64.
+        name: name of the policy.
+    """
     logs = [path for sink in audit if (path := log_path(sink)) is not None]
     return max((highest_serial(log, signer, name) for log in logs), default=0)

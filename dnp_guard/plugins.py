@@ -1,7 +1,8 @@
-"""The plugin manager of a guard, for built-in plugins and third-party ones that are allowed by name.
+"""The plugin manager of a guard, for built-in plugins and for third-party plugins that the user allows by name.
 
 Third-party plugins are found in the entry-point group ``dnp_guard`` and load only when named. Their hook
-implementations are wrapped, so that an exception is counted and the generation continues. Hook wrappers are refused.
+implementations are isolated: an exception is counted, and the generation continues. A plugin with a hook wrapper, which
+could change the results of other plugins, is refused.
 """
 
 from __future__ import annotations
@@ -36,10 +37,10 @@ class PluginInfo:
     """The origin of a third-party plugin, as the audit log records it.
 
     Attributes:
-        name: name of its entry point, or class of a plugin object.
-        distribution: installed package that offers it; empty for a plugin object.
-        version: version of the distribution; empty for a plugin object.
-        sha256: hash of the distribution's files, in hexadecimal; empty for a plugin object.
+        name: name of the plugin's entry point, or class of a plugin object.
+        distribution: installed package that offers the plugin; empty for a plugin object.
+        version: version of that package; empty for a plugin object.
+        sha256: hash of the package's files, in hexadecimal; empty for a plugin object.
     """
 
     name: str
@@ -58,7 +59,7 @@ class Plugins:
     """The plugins of one guard.
 
     Args:
-        builtin: the package's own plugins, which are trusted and not wrapped.
+        builtin: the package's own plugins, which are trusted, so that their exceptions are raised.
         allowed: names of entry points, or plugin objects.
         on_error: called with plugin name, hook name and exception when an implementation raises.
 
@@ -83,11 +84,11 @@ class Plugins:
 
     @property
     def hook(self) -> Any:
-        """Call a hook by name, with keyword arguments."""
+        """The hooks, as functions with keyword arguments; each calls the plugins that implement the hook."""
         return self._manager.hook
 
     def backend(self, vlm: str | Asked) -> Backend:
-        """Build the backend of a spec, or adapt a given object.
+        """Build the vision-language backend that a spec names, such as ``glyphs``, or adapt a given object.
 
         Raises:
             VlmUnavailable: no plugin knows the spec, the backend cannot be built, or the object is no backend.
@@ -101,7 +102,7 @@ class Plugins:
         return as_backend(built)
 
     def sink(self, audit: str | Path | Sink) -> Sink:
-        """Open the audit sink of a path or a spec, or return a given sink.
+        """Open the audit sink that a path or spec names, such as ``sqlite:PATH``, or return a given sink.
 
         Raises:
             AuditError: the sink cannot be opened.
@@ -189,10 +190,10 @@ def _load(name: str) -> tuple[PluginInfo, object]:
 
 
 def _sha256(distribution: metadata.Distribution, module: str) -> str:
-    """Compute the SHA-256 over the ``sha256sum`` list of a distribution's files, in the order of their names.
+    """Hash an installed package: the SHA-256 of the output of ``sha256sum`` for its files, sorted by name.
 
-    Compiled files and metadata are left out, since they differ between installations of the same files. The module's
-    own file is always included, since an editable installation lists no other.
+    Compiled files and metadata are left out, since they differ between installations of the same files. The file of
+    the plugin's module is always included, since an editable installation does not list its source files.
     """
     files = {
         str(file): Path(str(file.locate()))

@@ -1,4 +1,4 @@
-"""Checks on other processes of this machine."""
+"""Check whether other processes of this machine are running."""
 
 from __future__ import annotations
 

@@ -10,11 +10,11 @@ _PLAIN = re.compile(r"[!-~]+")  # what a header carries without escapes: visible
 
 
 def plain(secret: str, name: str) -> str:
-    r"""Strip a secret of surrounding white space, which files and shells often add.
+    r"""Check a secret, and strip it of the surrounding white space that files and shells often add.
 
     Args:
         secret: a key or token.
-        name: origin of the secret, such as a variable, for errors, which never quote the secret.
+        name: origin of the secret, such as an environment variable; errors name it, and never quote the secret.
 
     Raises:
         DnpGuardError: the secret is empty, or contains characters that a header cannot carry.

@@ -1,4 +1,4 @@
-"""Test suites for extensions of the guard; they need pytest."""
+"""Test suite for vision-language backends that others write; it needs pytest."""
 
 from __future__ import annotations
 
@@ -62,11 +62,11 @@ class BackendContract:
         return probabilities(backend.ask(images, questions), len(images), len(questions))
 
     def test_is_a_backend(self, backend: Asked) -> None:
-        """Check that it has ``ask``."""
+        """Check that the object has the method ``ask``."""
         assert as_backend(backend)
 
     def test_a_query_is_answered_as_its_questions_are(self, backend: Asked, images: list[Image.Image]) -> None:
-        """Check ``put``, which the guard uses for queries."""
+        """Check that ``put``, which the guard calls, answers a query like ``ask``."""
         query = Query(tuple(images), tuple(self.questions))
         answer = probabilities(as_backend(backend).put(query), len(images), len(self.questions))
         np.testing.assert_allclose(answer, self._ask(backend, images, self.questions), rtol=0, atol=self.tolerance)
@@ -74,14 +74,14 @@ class BackendContract:
     def test_answers_every_question_about_every_image_with_a_probability(
         self, backend: Asked, images: list[Image.Image]
     ) -> None:
-        """Check shape [images, questions] and values from 0 to 1."""
+        """Check that the answers have the shape [images, questions] and values from 0 to 1."""
         answer = self._ask(backend, images, self.questions)
         assert [len(row) for row in answer] == [len(self.questions)] * len(images)
 
     def test_images_asked_about_together_get_the_answers_they_get_alone(
         self, backend: Asked, images: list[Image.Image]
     ) -> None:
-        """Check that the content of one image does not affect another's answers."""
+        """Check that the content of one image does not affect the answers about another."""
         together = self._ask(backend, images, self.questions)
         alone = tuple(self._ask(backend, [image], self.questions)[0] for image in images)
         np.testing.assert_allclose(together, alone, rtol=0, atol=self.tolerance)
@@ -89,13 +89,13 @@ class BackendContract:
     def test_a_question_is_answered_the_same_whatever_else_is_asked(
         self, backend: Asked, images: list[Image.Image]
     ) -> None:
-        """Check that questions are independent."""
+        """Check that the answer to a question does not depend on the other questions."""
         together = np.array(self._ask(backend, images, self.questions))
         alone = np.hstack([self._ask(backend, images, [question]) for question in self.questions])
         np.testing.assert_allclose(together, alone, rtol=0, atol=self.tolerance)
 
     def test_the_order_of_questions_does_not_matter(self, backend: Asked, images: list[Image.Image]) -> None:
-        """Check that a column belongs to its question."""
+        """Check that the answers are in the order of the questions."""
         forward = np.array(self._ask(backend, images, self.questions))
         backward = np.array(self._ask(backend, images, self.questions[::-1]))
         np.testing.assert_allclose(forward, backward[:, ::-1], rtol=0, atol=self.tolerance)
@@ -103,28 +103,28 @@ class BackendContract:
     def test_the_same_question_about_the_same_image_has_the_same_answer(
         self, backend: Asked, images: list[Image.Image]
     ) -> None:
-        """Check that answers are deterministic."""
+        """Check that the same query gets the same answers twice."""
         first = self._ask(backend, images, self.questions)
         second = self._ask(backend, images, self.questions)
         np.testing.assert_allclose(first, second, rtol=0, atol=self.tolerance)
 
     def test_no_images_give_no_rows(self, backend: Asked) -> None:
-        """Check shape [0, questions]."""
+        """Check that a query of no images has no rows of answers."""
         assert self._ask(backend, [], self.questions) == ()
 
     def test_no_questions_give_empty_rows(self, backend: Asked, images: list[Image.Image]) -> None:
-        """Check shape [images, 0]."""
+        """Check that a query without questions has an empty row per image."""
         assert self._ask(backend, images, []) == ((),) * len(images)
 
     def test_leaves_the_random_generators_alone(self, backend: Asked, images: list[Image.Image]) -> None:
-        """Check the generators, since a guard that draws from them would change the image."""
+        """Check that a query draws no number from the global random generators, which would change the image."""
         before = _random_states()
         self._ask(backend, images, self.questions)
         assert _random_states() == before
 
     @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P"])
     def test_takes_pictures_of_every_common_mode(self, backend: Asked, images: list[Image.Image], mode: str) -> None:
-        """Check several modes, since hosts pass pictures as they have them."""
+        """Check that pictures of several modes are accepted, since hosts pass pictures as they have them."""
         picture = images[0].convert(mode)
         assert len(self._ask(backend, [picture], self.questions)) == 1
 
@@ -132,7 +132,7 @@ class BackendContract:
     def test_takes_pictures_of_every_size(
         self, backend: Asked, images: list[Image.Image], size: tuple[int, int]
     ) -> None:
-        """Check several sizes, since previews are small and final images may not be square."""
+        """Check that pictures of several sizes are accepted: previews are small, and images may not be square."""
         assert len(self._ask(backend, [images[0].resize(size)], self.questions)) == 1
 
     def test_takes_pictures_of_different_sizes_together(self, backend: Asked, images: list[Image.Image]) -> None:
@@ -143,20 +143,20 @@ class BackendContract:
         np.testing.assert_allclose(together, alone, rtol=0, atol=self.tolerance)
 
     def test_leaves_the_pictures_alone(self, backend: Asked, images: list[Image.Image]) -> None:
-        """Check the pictures, which the caller continues to use."""
+        """Check that a query does not change the pictures, which the caller continues to use."""
         before = [image.tobytes() for image in images]
         self._ask(backend, images, self.questions)
         assert [image.tobytes() for image in images] == before
 
     def test_says_who_it_is_in_strings(self, backend: Asked) -> None:
-        """Check name and revision, which the audit record needs."""
+        """Check that the name and the revision are strings, as the audit record needs them."""
         of = as_backend(backend)
         assert all(isinstance(value, str) for value in (of.name, of.revision))
         assert of.info.name
         assert of.revision
 
     def test_says_what_it_takes_and_where_images_go(self, backend: Asked) -> None:
-        """Check addresses, which a policy may restrict, and batching, which the guard relies on."""
+        """Check the types of the attributes by which policies admit a backend and the guard batches its queries."""
         of = as_backend(backend)
         assert all(isinstance(value, bool) for value in (of.local, of.batches))
         assert all(isinstance(url, str) for url in of.addresses)

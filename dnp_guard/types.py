@@ -1,4 +1,4 @@
-"""The values of one generation. They are frozen, and independent of torch."""
+"""The values of one generation: decisions, reports and their parts. They are frozen, and independent of torch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ GuidanceMode = Literal["separate", "replace", "attention", "auto"]
 
 
 class _Ranked(StrEnum):
-    """A string enumeration whose members are defined from the mildest to the strictest."""
+    """A string enumeration whose members are listed from the mildest to the strictest."""
 
     @property
     def rank(self) -> int:
@@ -27,7 +27,7 @@ class _Ranked(StrEnum):
 
 
 class Action(_Ranked):
-    """The response to a finding, mildest first."""
+    """The response to a finding, mildest first. ``retry`` draws the image again; ``block`` withholds it."""
 
     MONITOR = "monitor"
     STEER = "steer"
@@ -37,7 +37,11 @@ class Action(_Ranked):
 
 
 class Outcome(_Ranked):
-    """The outcome of an image, mildest first; ``unasked``: in shadow, no query was answered."""
+    """How an image ended, mildest first.
+
+    ``failed_open``, ``failed_closed``: the guard could not do its job, and the policy delivers or withholds the image.
+    ``unasked``: the policy only records (mode ``shadow``), and no query was answered.
+    """
 
     FAILED_OPEN = "failed_open"
     UNASKED = "unasked"
@@ -60,7 +64,7 @@ class Question:
 
     Attributes:
         category: id of the policy's category.
-        term: the ``look_for`` term (or the category's title without any), or the ``allowed`` case.
+        term: the ``look_for`` term or ``allowed`` case that it asks about, or the title of a category without terms.
         text: text for the vision-language model.
     """
 
@@ -71,13 +75,13 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A term found at or above its threshold.
+    """A term of the policy that the model sees in an image, with a probability at or above the threshold.
 
     Attributes:
         category: id of the policy's category.
         term: the ``look_for`` term.
         probability: probability of the answer yes, 0 to 1.
-        threshold: threshold of the term.
+        threshold: threshold that the probability reached.
     """
 
     category: str
@@ -88,13 +92,13 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class InAttention:
-    """How a negative steers the attention over the prompt (NAG, arXiv 2505.21179).
+    """How a negative prompt steers the denoiser's attention over the user's prompt (NAG, arXiv 2505.21179).
 
     Attributes:
-        phi: how far to extrapolate.
-        tau: largest norm of a feature vector, as a multiple of the norm before.
-        alpha: share of the steered features in the mix, at the strength of the negative, 0 to 1.
-        mask: share of the positions to steer, 0 to 1; 1 steers all of them.
+        phi: how far to extrapolate away from the negative prompt; 1 for not at all.
+        tau: largest norm of a steered feature vector, as a multiple of its norm before.
+        alpha: weight of the steered features against the original ones, 0 to 1.
+        mask: fraction of the image positions to steer, 0 to 1.
     """
 
     phi: float
@@ -104,20 +108,20 @@ class InAttention:
 
     @property
     def acts(self) -> bool:
-        """Whether these strengths change the attention at all."""
+        """Whether these settings change the attention at all."""
         return self.phi > 1 and self.alpha > 0
 
 
 @dataclass(frozen=True, slots=True)
 class Negative:
-    """A negative prompt for one image: words of the policy only.
+    """A negative prompt for one image, made of words of the policy only.
 
     Attributes:
         words: words or phrases, in policy order.
-        scale: scale s of the separate term, which may also be beside attention; None if there is no such term.
+        scale: scale of the separate guidance term; None if there is no such term.
         mode: how the negative enters the guidance.
-        categories: ids of its categories.
-        attention: how to steer the attention over the prompt; None if it is not steered.
+        categories: ids of the categories to steer away from.
+        attention: how to steer the denoiser's attention; None if attention is not steered.
         groups: words by category, without repetition, in policy order; only with ``attention``.
     """
 
@@ -130,24 +134,24 @@ class Negative:
 
     @property
     def text(self) -> str:
-        """The text for the text encoder."""
+        """The words as one text for the text encoder, separated by commas."""
         return ", ".join(self.words)
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The judge's decision about one image after an answered query, or at the final look.
+    """The decision about one image after an answered query.
 
     Attributes:
-        action: strictest action required; None if nothing is found or held.
-        negative: negative of the next steps; None to stop steering.
+        action: strictest action required; None if nothing is found, and no earlier finding is still steered away from.
+        negative: negative prompt for the next steps; None to stop steering.
         findings: findings in policy order, without the waived ones.
         waived: findings that an ``allowed`` case excused.
         probabilities: P(category) for every queried category.
         why: reason, in one sentence for a person.
-        would_action: action if nothing were in shadow; None if nothing is.
-        would_negative: negative if nothing were in shadow; None if nothing is.
-        otherwise: action if ``action`` is a retry and the image is not generated again.
+        would_action: action if no category were in shadow (recorded only); None if none of them is.
+        would_negative: negative prompt if no category were in shadow; None if none of them is.
+        otherwise: if ``action`` is ``retry``, the action that applies in case the image is not drawn again.
     """
 
     action: Action | None
@@ -184,14 +188,14 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class QueryReport:
-    """One answered query about one image, for the report.
+    """One answered query about one image, as part of the report.
 
     Attributes:
-        step: step of the query, 0-based; None for the final look.
-        sigma: noise level at that step.
-        decision: decision of the judge.
+        step: step of the query, 0-based; None for the query of the finished image.
+        sigma: noise level at that step; None if unknown.
+        decision: decision about the image.
         latency_ms: time to the answer for the whole batch, in milliseconds.
-        attempt: attempt at the image, from 1.
+        attempt: number of the attempt at the image, from 1.
     """
 
     step: int | None
@@ -207,11 +211,11 @@ InputAction = Literal["pass", "block"]
 
 @dataclass(frozen=True, slots=True)
 class InputReport:
-    """The result for one of a request's own pictures.
+    """The report on one picture that a request contains, such as an image to edit.
 
     Attributes:
         action: effect on the request.
-        decision: decision as for a finished image; None if the query was not answered.
+        decision: decision about the picture, as for a finished image; None if the query was not answered.
     """
 
     action: InputAction
@@ -224,10 +228,10 @@ class ImageReport:
 
     Attributes:
         decision: outcome of the image.
-        queries: every answered query, in order; the final one has no step.
+        queries: every answered query, in order.
         negatives: every injected negative, with the first step that it applied to.
         why: reason, in one sentence for a person.
-        would: outcome if nothing were in shadow; None if it is the same.
+        would: outcome if no category were in shadow (recorded only); None if it is the same.
         attempts: number of attempts at the image.
     """
 
@@ -251,7 +255,7 @@ class ImageReport:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The report on one generation, ``guard.last``.
+    """The report on one generation, as ``guard.last`` returns it.
 
     Attributes:
         request: id of the generation, as in its audit records.
@@ -260,7 +264,7 @@ class Report:
         images: one report per image, in the order of the batch.
         degraded: reasons why the guard could not do its job.
         inputs: one report per picture of the request, if the policy queries them.
-        retry_ms: total time of further attempts, in milliseconds.
+        retry_ms: total duration of all retries, in milliseconds.
     """
 
     request: str
@@ -273,6 +277,6 @@ class Report:
 
     @property
     def decision(self) -> Outcome:
-        """The worst outcome of all images; ``clean`` for none."""
+        """The strictest outcome of all images; ``clean`` if there are none."""
         outcomes = [image.decision for image in self.images]
         return Outcome.strictest(*outcomes) if outcomes else Outcome.CLEAN

@@ -1,1 +1,1 @@
-"""One generation: plan its queries, judge the answers, and report what happens."""
+"""Guard one generation: plan its queries, judge the answers, steer the images, and report what happens."""

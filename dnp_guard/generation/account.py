@@ -37,7 +37,7 @@ class Account:
         request: id of the generation.
         policy: the policy in force.
         recorder: writes the audit records of the guard, and holds its metrics.
-        plugins: plugins of the guard; they see the queried pictures, and hear when the guard could not do its job.
+        plugins: plugins of the guard; they see the queried pictures, and failures of the guard.
         images: number of images in the batch.
 
     Attributes:
@@ -84,7 +84,7 @@ class Account:
             self._hook.dnp_guard_before_query(request=self._request, step=step, images=copies)
 
     def close(self, end: str, report: Report) -> None:
-        """Count the generation under its ``end``, such as ``finished``, and its images by outcome; end the span."""
+        """Count the generation by how it ended, such as ``abandoned``, and its images by outcome; end the span."""
         self._recorder.metrics.session(self._policy.name, end)
         for image in report.images:
             self._recorder.metrics.generation(self._policy.name, image.decision)
@@ -279,7 +279,7 @@ class Account:
         return sorted(asked) if some else None
 
     def _nearest(self, event: events.Decided) -> float | None:
-        """Return the highest ratio of probability to threshold; None unless the policy spaces its queries by it."""
+        """Return an image's highest ratio of probability to threshold; None unless the policy spaces queries by it."""
         if event.step is None or self._policy.queries.back_off is None:
             return None
         return pacing.nearest(self._policy, event.decision.probabilities, pacing.progress(event.step))
@@ -291,7 +291,7 @@ class Account:
             self.span.evaluated(index, category, score, found=found)
 
     def _preview(self, event: events.Decided, at: int | None) -> PreviewFields | None:
-        """Store a picture with a finding, or a sampled one, and return its record fields; None if it is not stored."""
+        """Store the picture of a query if the policy asks for it; return its fields for the record, otherwise None."""
         decision = event.decision
         # A preview's file is named by its step, and the first attempt's file stays.
         if event.secret or event.attempt > 1 or self._policy.audit.previews == "never":

@@ -31,12 +31,12 @@ def untouched(
 
 @dataclass(frozen=True, slots=True)
 class Answering:
-    """Applies the answer to one query to the state of a session.
+    """Applies the answer of one query to a session's state.
 
     Attributes:
         policy: the policy in force.
         sensitive: ids of the sensitive categories; the guard stores no picture of them.
-        tighten: may make an image's decision stricter; used for plugins.
+        tighten: function by which plugins may make an image's decision stricter.
         log: list to which each event is appended when it happens, so that an error later on loses none.
     """
 
@@ -67,7 +67,7 @@ class Answering:
     def _steered(
         self, state: State, plan: Plan, step: Step, answer: Answer, now: Step | None, applied: int | None
     ) -> State:
-        """Return the state after a query during denoising; ``applied`` is the first step that a late answer steers."""
+        """Return the state after the answer to a step's query; a late answer steers from ``applied`` on."""
         decided = {}
         for row, index in enumerate(plan.images):
             seen = inputs.seen(self.policy, state.images[index], answer, row)
@@ -138,7 +138,8 @@ class Answering:
     def _paced(self, image: ImageState, step: Step, probabilities: Mapping[str, float]) -> pacing.Pace:
         """Return the pace of an image after a query, that is, when to query it again.
 
-        After any finding, no query postpones the next one for finding nothing: the content may return.
+        Once something was found in the image, a query that finds nothing no longer postpones the next one: the content
+        may return.
         """
         steered = image.last is not None and image.last.negative is not None
         near = pacing.nearest(self.policy, probabilities, pacing.progress(step))

@@ -185,7 +185,7 @@ class Driver:
             missing: description of a due query that the host left out; empty if there is none.
 
         Returns:
-            Whether the images of the attempt may be used. Those of a retry whose final look failed may not; it ends.
+            Whether the images of the attempt may be used; not those of a retry whose final look failed.
         """
         if self._late is not None:
             with self._account.overhead("ask"):
@@ -220,7 +220,7 @@ class Driver:
 
     @property
     def in_time(self) -> bool:
-        """Whether the time that the policy allows a request is left for the running retry; True without a retry."""
+        """Whether a running retry is still within the time that the policy allows a request; True without a retry."""
         return not (self.session.state.drawing and self._times.over)
 
     def give_up(self, reason: Exception | str) -> None:
@@ -322,7 +322,7 @@ class Driver:
             self._late = None
 
     def _shown(self, plan: Plan, pictures: Sequence[Image]) -> list[Sequence[Image]]:
-        """Show the pictures to the plugins, and return those of each planned image; finished ones with their views."""
+        """Show all pictures to the plugins; return those of the planned images, with extra views of finished images."""
         images = len(self.session.state.images)
         per_image, rest = divmod(len(pictures), images or 1)
         if len(pictures) != images and (rest or not per_image):
@@ -333,7 +333,7 @@ class Driver:
         return [[view for picture in own for view in views(picture, names)] for own in shown] if names else shown
 
     def _close(self, end: str, *, aborted: bool = False) -> tuple[Outcome, ...]:
-        """Settle and report the outcomes, and count the generation under its ``end``."""
+        """Settle and report the outcomes; ``end`` says how the generation ended, such as ``abandoned``."""
         if end != "abandoned":
             self.session.settle(aborted=aborted)
         self._tell()

@@ -36,8 +36,8 @@ class Skipped:
     Attributes:
         image: index of the image.
         step: the step.
-        reason: why it is skipped.
-        near: ratio of the latent probe's score to its threshold, if that is the reason.
+        reason: why the image is skipped.
+        near: ratio of the latent probe's score to its threshold, if ``reason`` is ``unlikely``.
         attempt: number of the attempt at the image, from 1.
     """
 
@@ -69,7 +69,7 @@ class Decided:
     Attributes:
         image: index of the image.
         step: the step that was queried; None for the finished image.
-        decision: the judge's decision, after plugins.
+        decision: the decision, after plugins could make it stricter.
         answer: the query's answer.
         row: row of the image in the answer.
         applied: the first step that the decision steers, if denoising went on during the query; otherwise None.
@@ -156,8 +156,8 @@ class Retried:
     Attributes:
         image: index of the image.
         attempt: number of the attempt that begins, from 2.
-        decision: the final look's decision that caused it.
-        negative: the negative in force from the first step on.
+        decision: the decision about the finished image that caused the retry.
+        negative: the negative prompt in force from the first step on.
     """
 
     image: int

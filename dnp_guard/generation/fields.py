@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 
 def policy(of: Policy) -> PolicyFields:
-    """Return the ``policy{name, revision, digest, mode}`` of a record."""
+    """Return a policy as the ``policy`` object of an audit record: name, revision, digest and mode."""
     return {"name": of.name, "revision": of.revision, "digest": of.digest, "mode": of.mode}
 
 
 def exception(of: PolicyException) -> ExceptionFields:
-    """Return the ``exception{category, set, until, approved_by, tenant}`` of a record for a policy's exception."""
+    """Return an exception, a policy's temporary change of a category, as ``exception`` object of an audit record."""
     written: ExceptionFields = {
         "category": of.category,
         "set": of.set.model_dump(mode="json", exclude_none=True),
@@ -40,11 +40,11 @@ def exception(of: PolicyException) -> ExceptionFields:
 
 
 def findings(found: Iterable[Finding], sensitive: AbstractSet[str] = frozenset()) -> list[FindingFields] | None:
-    """Return the ``findings[{category, term, probability, threshold}]`` of a record; None if there are none.
+    """Return findings as the ``findings`` list of an audit record; None if there are none.
 
     Args:
         found: findings in one image.
-        sensitive: ids of categories whose findings are recorded by their id alone.
+        sensitive: ids of sensitive categories, of whose findings only the category's id is recorded.
     """
     facts: list[FindingFields] = []
     for finding in found:
@@ -72,7 +72,7 @@ def tells(decision: Decision, sensitive: AbstractSet[str]) -> bool:
 
 
 def negative(value: Negative, sensitive: AbstractSet[str] = frozenset(), *, effective: bool) -> NegativeFields:
-    """Return the ``negative{…}`` of a record for a negative prompt, without words if a category of it is sensitive."""
+    """Return a negative prompt as the ``negative`` object of an audit record; no words if a category is sensitive."""
     both = value.attention is not None and value.scale is not None
     written: NegativeFields = {"mode": "attention+separate" if both else value.mode, "effective": effective}
     if value.scale is not None:
@@ -88,7 +88,7 @@ def negative(value: Negative, sensitive: AbstractSet[str] = frozenset(), *, effe
 
 
 def would(decision: Decision) -> WouldFields | None:
-    """Return the ``would{decision, negative, scale}`` of a record: the decision without shadow; None if the same."""
+    """Return a decision without shadow mode as the ``would`` object of an audit record; None if it is the same."""
     written: WouldFields = {}
     if decision.would_action is not None:
         written["decision"] = decision.would_action
@@ -100,9 +100,9 @@ def would(decision: Decision) -> WouldFields | None:
 
 
 def prompt(prompts: Sequence[Mapping[str, Any]]) -> PromptFields | None:
-    """Join the ``prompt{…}`` fields of a request's prompts into one ``prompt{…}`` for its record.
+    """Join the ``prompt`` objects of a request's prompts into the one of its audit record.
 
-    A key has a list of values in the order of the prompts, or its only value.
+    Each key of it has the list of the prompts' values, in their order, or the value itself if there is only one.
     """
     joined: dict[str, list[Any]] = {}
     for redacted in prompts:
@@ -113,7 +113,7 @@ def prompt(prompts: Sequence[Mapping[str, Any]]) -> PromptFields | None:
 
 
 def reason(error: Exception) -> str:
-    """Return the ``reason`` of an error in the metric ``dnp_guard_degraded_total``."""
+    """Return the label ``reason`` of an error in the metric ``dnp_guard_degraded_total``."""
     return error.reason if isinstance(error, VlmError) else "guard_error"
 
 

@@ -21,7 +21,7 @@ class View:
         raise NotImplementedError
 
     def likeness(self) -> Sequence[float]:
-        """Return each prediction's cosine similarity, -1…1, to the same image's last decoded one; empty if unknown."""
+        """Return each image's cosine similarity, -1…1, of prediction and last decoded prediction; empty if unknown."""
         return ()
 
     def nearness(self) -> Sequence[Mapping[str, float]]:

@@ -1,7 +1,7 @@
 """Judge the pictures that a request contains, such as an image to edit, and decide whether it may go on. Pure.
 
 The pictures are judged like finished images. Their probabilities are also the baseline of a category with
-``more_than_input``, which is found in a generated image only if its probability exceeds the baseline by so much.
+``more_than_input``, which is found in a generated image only if its probability exceeds the baseline by that number.
 """
 
 from __future__ import annotations
@@ -96,8 +96,8 @@ def seen(
 ) -> tuple[tuple[Finding, ...], Mapping[str, float], tuple[Finding, ...]]:
     """Read one image's part of an answer: its findings, P(category), and the waived findings.
 
-    A category with ``more_than_input`` is found only if its probability exceeds the baseline from the request's own
-    pictures by as much.
+    A category with ``more_than_input`` is found only if its probability exceeds the one in the request's own pictures
+    by that number.
     """
     probabilities = answer.probabilities[row]
     findings = tuple(

@@ -69,7 +69,7 @@ def find(
         questions: the questions, possibly several per category.
         row: the probability of yes for each question.
         final: compare with ``final_threshold`` instead of ``threshold``.
-        progress: fraction of the run that is done, for thresholds that differ by it. If it is None, unknown, the lowest
+        progress: fraction of the run that is done, for thresholds that change during the run. If None, the lowest
             threshold applies.
 
     Returns:
@@ -180,7 +180,7 @@ def judge(
 def judge_final(
     policy: Policy, findings: Sequence[Finding], probabilities: Mapping[str, float], waived: Sequence[Finding] = ()
 ) -> Decision:
-    """Decide about one finished image: a found category calls for ``still_present``, or a stricter blur or block."""
+    """Decide about one finished image: found categories call for ``still_present``, or for a stricter blur or block."""
     standing = tuple(finding for finding in findings if finding not in waived)
     actions = {
         category: _at_the_end(policy.category(category), action)
@@ -222,7 +222,7 @@ def with_words(policy: Policy, decision: Decision, offered: Sequence[str]) -> tu
 
 
 def with_actions(decision: Decision, called_for: Sequence[Action]) -> Decision:
-    """Apply the strictest action that plugins call for, if it is stricter than the decision's."""
+    """Replace a decision's action by the strictest that plugins call for, if that is stricter."""
     strictest = _strictest([*called_for, *([decision.action] if decision.action is not None else [])])
     if decision.action is Action.RETRY and strictest is Action.RETRY:
         return replace(decision, otherwise=_strictest([*called_for, decision.otherwise or Action.BLOCK]))

@@ -95,7 +95,7 @@ _AT_THE_END = {Action.BLOCK: Outcome.BLOCKED, Action.BLUR: Outcome.BLURRED}
 
 
 def report(policy: Policy, state: State) -> Report | None:
-    """Return the report of a generation; None before it is over."""
+    """Return the report of a generation; None before the generation is over."""
     if state.outcomes is None:
         return None
     images = []

@@ -28,7 +28,7 @@ _VARIABLE: Final = "DNP_GUARD_OVERRIDE"
 
 @dataclass(frozen=True, slots=True)
 class Override:
-    """A replacement for a policy's ``on_failure``, with the time at which it expires, who set it, and why."""
+    """A temporary replacement for a policy's ``on_failure``: its value, when it expires, who set it, and why."""
 
     on_failure: OnFailure
     until: datetime
@@ -75,7 +75,7 @@ def write(override: Override, to: Path) -> None:
 
 
 def in_force(at: Path | None, now: datetime) -> Override | None:
-    """Read the override file; return None if there is none, it cannot be read, or the override has expired."""
+    """Read the override file; return None if the file is missing or invalid, or if the override has expired."""
     if at is None:
         return None
     try:

@@ -45,7 +45,7 @@ def due_steps(steps: Sequence[float | int], of: int | None, total: int) -> tuple
 
 
 def due_levels(sigmas: Sequence[float], total: int, levels: Sequence[float] = ()) -> tuple[int, ...]:
-    """Turn a policy's ``queries.sigmas`` into the step numbers of one run: the first step at or below each of them.
+    """Turn a policy's ``queries.sigmas`` into step numbers of one run: for each, the first step with no more noise.
 
     Args:
         sigmas: noise fractions, σ/(α+σ), from 1 (noise) to 0 (image).
@@ -115,7 +115,7 @@ def nearest(policy: Policy, probabilities: Mapping[str, float], progress: float 
     Args:
         policy: the policy in force.
         probabilities: P(category) of the categories that were asked about.
-        progress: fraction of the run that is done, for thresholds that differ by it; None if unknown.
+        progress: fraction of the run that is done, for thresholds that change during the run; None if unknown.
 
     Returns:
         The largest ratio; None if only sensitive categories were asked about, since their values are not recorded.
@@ -129,12 +129,12 @@ def nearest(policy: Policy, probabilities: Mapping[str, float], progress: float 
 
 
 def waited(pace: Pace, milliseconds: float) -> Pace:
-    """Add the time that a generation waited for a query to the pace, whether or not an answer came."""
+    """Add time that the generation waited to an image's pace, whether or not an answer came."""
     return replace(pace, waited_ms=pace.waited_ms + milliseconds)
 
 
 def after(queries: Queries, pace: Pace, step: int, near: float | None, *, steered: bool = False) -> Pace:
-    """Return the pace after an answered query.
+    """Return the pace of an image, that is, when to query it again, after an answered query.
 
     A query is quiet if all probabilities stay far below their thresholds (``back_off.below``). After a quiet query at
     step k, the image is not queried before step f (k + 1) - 1, where f is ``back_off.factor``: predictions sharpen as
@@ -170,5 +170,5 @@ def progress(step: Step | None) -> float | None:
 
 
 def tick(progress: float) -> int:
-    """Convert a fraction of the run to a number of :data:`TICKS`, as if the run had that many steps."""
+    """Convert a fraction of the run to a step number, 0-based, as if the run had :data:`TICKS` steps."""
     return min(math.floor(progress * TICKS + 0.5), TICKS - 1)

@@ -34,7 +34,7 @@ class Answer:
         found: findings at or above their threshold, in policy order.
         probabilities: P(category) of the categories that were asked about.
         waived: findings that an allowed case excuses.
-        latency_ms: how long the answer took.
+        latency_ms: how long the answer took, in milliseconds.
         unexcused: error of the query about allowed cases; None if it was answered or there were none.
     """
 
@@ -53,7 +53,7 @@ class Inquiry:
 
     Attributes:
         policy: provides questions, thresholds and the deadline.
-        desk: waiting line in front of the backend, which other guards share.
+        desk: queue in front of the backend, shared with other guards.
         span: trace span of the generation.
         turn: name of the asker, such as a tenant; the desk serves its askers in rotation.
     """
@@ -165,5 +165,5 @@ def _most(rows: Sequence[Sequence[float]]) -> list[float]:
 
 
 def _telling(pictures: Sequence[Image], rows: Sequence[Sequence[float]]) -> Image:
-    """Return the picture, of those of one image, that has the highest probability for any question."""
+    """Return the one of an image's pictures that has the highest probability for any question."""
     return max(zip(pictures, rows, strict=True), key=lambda pair: max(pair[1], default=0.0))[0]

@@ -53,7 +53,7 @@ def lost(policy: Policy, state: State) -> tuple[State, events.Event]:
 
 
 def _by_outputs(policy: Policy, separate: Policy, negative: Negative | None) -> Negative | None:
-    """Turn a negative in attention into a separate guidance term at the same fraction of the full strength."""
+    """Turn a negative that steers attention into a separate guidance term, at the same fraction of full strength."""
     if negative is None or negative.attention is None:
         return negative
     full = policy.guidance.attention.alpha if policy.guidance.attention is not None else 0.0

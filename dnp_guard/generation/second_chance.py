@@ -105,12 +105,12 @@ def given_up(image: ImageState, reason: str = "") -> ImageState:
 
 
 def to_hold(state: State) -> list[Negative | None]:
-    """Return the negative of each image to steer by now; None for images that only fill the batch of a retry."""
+    """Return the negative prompt that steers each image now; None for images that only fill the batch of a retry."""
     return [image.negative if index in state.drawn else None for index, image in enumerate(state.images)]
 
 
 def in_force(policy: Policy, image: ImageState) -> Negative | None:
-    """Return the negative by which a retry is steered from its first step on, made from all findings so far.
+    """Return the negative prompt that steers a retry from its first step on, made from all findings so far.
 
     If the policy sets ``escalate``, the first retry begins without a separate guidance term, and gains one at its first
     query: in the first steps, which settle the composition, that term would suppress what the prompt asks for. Further
@@ -121,7 +121,7 @@ def in_force(policy: Policy, image: ImageState) -> Negative | None:
 
 
 def harder(policy: Policy, negative: Negative | None, retry: int) -> Negative | None:
-    """Strengthen a negative for a retry: raise its scale, and in attention its ``alpha`` and its ``mask``.
+    """Strengthen a negative prompt for a retry: raise its scale, and in attention its ``alpha`` and its ``mask``.
 
     Args:
         policy: the policy in force.
@@ -143,7 +143,7 @@ def _stronger(attention: InAttention, by: float) -> InAttention:
 
 
 def steered(policy: Policy, image: ImageState, decision: Decision) -> Decision:
-    """Strengthen the negative of a decision if the image is being retried."""
+    """Strengthen the negative prompt of a decision if the image is being retried."""
     if image.attempts == 1:
         return decision
     return replace(decision, negative=harder(policy, decision.negative, image.attempts - 1))

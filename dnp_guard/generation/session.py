@@ -45,7 +45,7 @@ class Session:
         policy: the policy in force; it stays so to the end, whatever is reloaded meanwhile.
         request: the request.
         state: :attr:`state` of a session that another process began under the same policy and request, to continue it.
-        tighten: may make an image's decision stricter; used for plugins.
+        tighten: function by which plugins may make an image's decision stricter.
 
     Attributes:
         given: the policy in force, as it was given.
@@ -98,7 +98,7 @@ class Session:
 
     @property
     def so_far(self) -> Report | None:
-        """The report that holds unless the running retry is finished; a service answers ``retry`` with it."""
+        """The report that the generation would have if its running retry were never finished."""
         state = second_chance.undone(self.state)
         outcomes = tuple(outcome(self.policy, state, image, aborted=False) for image in state.images)
         return report(self.policy, replace(state, outcomes=outcomes))
@@ -143,7 +143,7 @@ class Session:
             now: the time, in seconds since 1970.
 
         Returns:
-            When the request and this attempt began.
+            When the request and this attempt began, in seconds since 1970.
         """
         began = (self.state.began or (now,))[0], now
         self.state = replace(self.state, began=began)
@@ -179,7 +179,7 @@ class Session:
         """Plan the query about the request's own pictures; None if the policy does not ask about them.
 
         Args:
-            pictures: number of frames shown per picture; 0 for one that cannot be shown.
+            pictures: number of frames per picture; 0 for a picture that cannot be decoded.
         """
         if not (self.policy.asks_inputs and self.state.looking and pictures):
             return None

@@ -32,9 +32,9 @@ class Request:
 
     Attributes:
         images: number of images in the batch.
-        host: ``host{name, version, target}`` of the record.
+        host: ``host{name, version, target}`` of the audit record.
         prompts: the prompts, if the host passes them on.
-        run: ``run{seed, scheduler, steps, guidance_scale, size}`` of the record.
+        run: ``run{seed, scheduler, steps, guidance_scale, size}`` of the audit record.
         takes_up: whether the host calls the guard at every step at which a late answer has arrived, and not only at due
             ones; ``queries.wait: false`` needs that.
         shows: largest number of pictures of one image in a query, such as frames of a video.

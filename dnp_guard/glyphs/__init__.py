@@ -1,4 +1,4 @@
-"""Glyphs: the embedded text-to-image model and vision-language model, with the world they were trained on."""
+"""Glyphs: a tiny text-to-image model and vision-language model in the package, and the scenes they were trained on."""
 
 from pathlib import Path
 
@@ -8,6 +8,6 @@ PIPELINE = WEIGHTS / "pipeline"
 FAST = WEIGHTS / "fast"
 """The denoiser and scheduler of the few-step model; everything else is shared with ``PIPELINE``."""
 PROBE = WEIGHTS / "probe" / "model.safetensors"
-"""The latent probe, which predicts the vision-language model's findings."""
+"""The latent probe, which predicts the vision-language model's findings from latents."""
 VLM = WEIGHTS / "vlm"
 """The vision-language model: ``AutoModelForImageTextToText`` and ``AutoProcessor``."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 STEPS = 25
 GUIDANCE_SCALE = 5.0
-"""Settings with which the ordinary model was measured."""
+"""Settings with which the ordinary model, not the few-step one, was measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Embedded:
     Attributes:
         steps: number of sampler steps.
         guidance_scale: scale of classifier-free guidance; 1 turns it off.
-        denoiser: folder of the denoiser.
+        denoiser: folder of the denoiser's weights.
     """
 
     steps: int
@@ -60,7 +60,7 @@ def load_embedded(name: str) -> Any:
 
 
 def load_pipeline(folder: Path = PIPELINE) -> Any:
-    """Load the ordinary pipeline in float32, on the GPU if there is one, else on the CPU.
+    """Load the ordinary, not few-step, text-to-image pipeline in float32, on the GPU if there is one.
 
     Raises:
         DnpGuardError: the weights are missing.
@@ -86,7 +86,7 @@ def load_fast(folder: Path = PIPELINE, fast: Path = FAST) -> Any:
 
 
 def generate(pipe: Any, prompts: list[str], seed: int, how: Embedded = MODELS["glyphs"]) -> list[Any]:
-    """Generate one picture per prompt; picture i uses seed ``seed + i``."""
+    """Generate one picture per prompt; picture i, from 0, uses the seed ``seed + i``."""
     generators = [torch.Generator().manual_seed(seed + index) for index in range(len(prompts))]
     images = pipe(
         prompts, num_inference_steps=how.steps, guidance_scale=how.guidance_scale, generator=generators

@@ -50,7 +50,7 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class Glyph:
-    """One drawn object; ``small`` is a detail of about 8 pixels, the ordinary size is about 12."""
+    """One drawn object, about 12 pixels wide, or about 8 if it is ``small``."""
 
     colour: str
     shape: str
@@ -75,7 +75,7 @@ class Scene:
 
 
 def sample_scene(rng: np.random.Generator) -> Scene:
-    """Sample a scene: half of them hold a forbidden glyph, most often in its usual colour and place."""
+    """Sample a scene; half of all scenes contain a forbidden glyph, often in its usual colour and place."""
     place = _pick(rng, PLACES)
     count = 1 if rng.random() < 0.45 else 2
     glyphs: list[Glyph] = []
