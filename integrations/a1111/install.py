@@ -1,4 +1,4 @@
-"""Install nothing. The host runs this before it starts, in its own environment; the extension needs no packages."""
+"""Check the extension's settings file when the host starts, and print an error; the extension needs no packages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Steer a run's images in attention space, by ComfyUI's own hooks."""
+"""Steer a run's images inside the cross-attention of its model, through ComfyUI's own patches."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from .messages import Negative
 
 MEASURED = ".attention.json"
-"""Ending of the file beside a checkpoint that holds the measurement of steering in attention space."""
+"""Suffix of the file beside a checkpoint that holds the measurement of steering in attention space."""
 
 
 class Attending:
-    """The attention of the model that one run samples with.
+    """Access to the cross-attention of the model that one run samples with.
 
     Args:
-        patcher: the model's patcher.
+        patcher: ComfyUI's ``ModelPatcher`` of the model.
 
     Attributes:
-        shown: whether steering there was shown to work for its checkpoint; None if the attention is out of reach.
+        shown: whether a file says that steering the attention works for the checkpoint; None if it cannot be tried.
     """
 
     def __init__(self, patcher: Any) -> None:
@@ -46,11 +46,11 @@ class Attending:
             evaluate: evaluates the model with changed ``model_options``.
             options: the host's ``model_options``.
             active: maps the index of a steered image to its negative.
-            context: returns the conditioning of words, [1, tokens, width].
-            prompt: number of the prompt among the evaluated conditionings.
+            context: encodes words to their conditioning, [1, tokens, width].
+            prompt: index of the user's prompt among the evaluated conditionings.
 
         Returns:
-            The output, and the reason why an image was not steered; None if all were.
+            The model's output, and the error that kept an image from being steered, or None.
         """
         acting = patched.parts(active, context)
         if not acting:
@@ -68,10 +68,10 @@ def wraps_conditions() -> bool:
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, options: dict[str, Any]) -> Tensor:
-    """Attend as a block of ComfyUI does without a patch."""
+    """Compute the attention with ComfyUI's own function, as its blocks do without a patch."""
     from comfy.ldm.modules.attention import optimized_attention  # noqa: PLC0415 (ComfyUI's own)
 
-    # A newer ComfyUI may hold another attention there; an older one does not know the argument.
+    # A newer ComfyUI may name another attention function in the options; an older one does not know the argument.
     extra = {"transformer_options": options} if "optimized_attention_override" in options else {}
     precision = options.get("attn_precision")
     made: Tensor = optimized_attention(q, k, v, options["n_heads"], attn_precision=precision, **extra)
@@ -79,7 +79,7 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, options: dict[str, Any]) -> Tensor:
 
 
 def _measured(patcher: Any) -> bool:
-    """Return whether the measurement lies beside the model's file, whose name newer ComfyUI keeps."""
+    """Return whether the file of the measurement lies beside the checkpoint, whose path only newer ComfyUI keeps."""
     try:
         _, given, *_ = patcher.cached_patcher_init
         files = [Path(value) for value in given if isinstance(value, str)]

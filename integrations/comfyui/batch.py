@@ -1,4 +1,4 @@
-"""One batch of a job: one session of the service, from its first call of the denoiser to the final look."""
+"""Guard one batch of images: show its pictures to the guard service (a look), and act on the service's answers."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 
 
 class Withheld(Exception):
-    """The batch must end: it cannot be guarded, and its images are withheld."""
+    """Generation of the batch must stop: it cannot be guarded or is refused, and its images are withheld."""
 
 
 class Batch:
-    """The looks at one batch, the negatives that follow from them, and the outcomes of its images.
+    """One guarded batch: its looks, the negative prompts that steer its images, and the outcome of every image.
 
     Args:
-        client: client of the service.
+        client: client of the guard service.
         settings: settings of the job.
         prompts: one prompt per image.
-        about: ``host`` and ``run`` of the record.
-        again: whether images of the batch can be drawn again.
+        about: the arguments ``host`` and ``run`` of :meth:`Client.start`, for the audit record.
+        again: whether the host can generate single images of the batch again after the final look.
         attention: whether steering in attention space was shown to work; None if the host cannot steer there.
-        brought: returns the request's own pictures as lists of frames, before the first step; None if it brings none.
+        brought: returns the request's input pictures (to edit or inpaint) as lists of frames; None without any.
     """
 
     def __init__(
@@ -46,40 +46,40 @@ class Batch:
     ) -> None:
         self.negatives: list[Negative | None] = [None] * len(prompts)
         self.mode = ""
-        """How negatives enter the guidance; empty while unknown."""
+        """How negatives steer: ``separate``, ``replace`` or ``attention``; empty while unknown."""
         self.session: Session | None = None
         self.verdicts: list[Verdict] | None = None
         self.failure = ""
-        """The reason of the latest failure of the guard; empty without one."""
+        """Message of the guard's latest failure; empty without one."""
         self.client = client
         self._settings = settings
         self._prompts = list(prompts)
         self._about, self._can, self._attention = about, again, attention
         self._used, self._brought = "", brought
         self._injected: list[list[tuple[str, int]]] = [[] for _ in prompts]
-        self._before = [list(words) for words in self._injected]  # of the attempt whose picture is to be delivered
+        self._before = [list(words) for words in self._injected]  # for the attempt whose picture is delivered
         self._previews: tuple[str, ...] = ()
         self._answered = False
-        self._fate = ""  # "open" or "closed" once that decides about all images
+        self._fate = ""  # "open" or "closed" after a failure that decides the outcome of all images
         self._steps: int | None = None
         self._looks = Looks()
 
     @property
     def request(self) -> str:
-        """The id of this batch's records; empty without records."""
+        """Id of the session, under which the batch's audit records are filed; empty without a session."""
         return self.session.id if self.session is not None else ""
 
     @property
     def user_previews(self) -> tuple[str, ...]:
-        """How users may see the unfinished images; ``withhold`` while there is no session."""
+        """Per image, how users may see its previews: ``withhold`` (always without a session), ``blur`` or ``allow``."""
         allowed = self.session.user_previews if self.session is not None else "withhold"
         return self._previews or (allowed,) * len(self._prompts)
 
     def open(self, steps: int | None) -> None:
-        """Open the session, at the first call of the denoiser.
+        """Open the session at the first call of the denoiser; ``steps`` counts all sampling passes.
 
         Raises:
-            Withheld: no session could be opened, or the policy refuses one of the request's own pictures.
+            Withheld: no session could be opened, or the policy refuses one of the request's input pictures.
         """
         if self.session is None and not self._fate:
             self._steps, self._looks = steps, Looks(steps)
@@ -100,10 +100,10 @@ class Batch:
                 self._show_inputs(self.session)
         refused = self.session is not None and self.session.refused and not self._shadow
         if self.closed or refused:
-            raise Withheld(self.failure or "DNP Guard refuses the request for one of its own pictures")
+            raise Withheld(self.failure or "DNP Guard refuses the request because of one of its own pictures")
 
     def _show_inputs(self, session: Session) -> None:
-        """Show the request's own pictures; where a failure does not withhold the images, the run goes on guarded."""
+        """Show the request's input pictures to the service; after a failure, decide whether to go on or to withhold."""
         if self._brought is None or not session.asks:
             return
         shown = None
@@ -122,13 +122,13 @@ class Batch:
                 self._fate = "closed"
 
     def due(self, step: int, progress: float) -> bool:
-        """Note a step, counted over all passes, and return whether a look is due; after a miss every step is due."""
+        """Return whether a look is due at this step, counted over all passes; every step is due after a failed look."""
         if self.session is None or self._fate or self.over:
             return False
         return self._looks.due(self.session, step, progress)
 
     def owes_a_look(self) -> bool:
-        """Return whether the run ended before its last due step, or at an unanswered look."""
+        """Return whether a look must follow the last step: a due step was not reached, or the last look failed."""
         if self.session is None or self._fate or self.over:
             return False
         return self._looks.owed(self.session)
@@ -144,15 +144,15 @@ class Batch:
         effective: bool = True,
         ended: bool = False,
     ) -> None:
-        """Show a step's predictions to the service, and hold its negatives.
+        """Show a step's predicted images to the service, and keep the negatives of its answer in :attr:`negatives`.
 
         Args:
             step: 0-based, over all passes; at the end of a run it may be the number of executed steps.
-            progress: executed share of the run.
+            progress: executed share of the run, 0 to 1.
             sigma: noise level; None if unknown.
             previews: one picture per image.
-            similarities: similarity of every prediction to the last one looked at; empty at the first look.
-            effective: whether a negative can take effect at the steps that follow.
+            similarities: per image, similarity to its picture at the previous look; empty at the first look.
+            effective: whether a negative can still change the image at the steps that follow.
             ended: whether the run ends here, perhaps before its last due step.
         """
         if self.session is None:
@@ -190,10 +190,10 @@ class Batch:
             self._previews = ()
 
     def settle(self, images: Sequence[Any]) -> tuple[int, ...]:
-        """Make the final look at the finished images of the current attempt.
+        """Make the final look: have the service judge the finished images of the current attempt.
 
         Returns:
-            Images whose new pictures stand; the others are delivered as their earlier attempt drew them.
+            Indices of the images whose new pictures are delivered; the others keep the picture of the earlier attempt.
         """
         if self.session is None or self._fate or self.over:
             return ()
@@ -214,19 +214,19 @@ class Batch:
 
     @property
     def drawn(self) -> tuple[int, ...]:
-        """The images that the current attempt draws."""
+        """Indices of the images that the current attempt generates."""
         return self.session.drawn if self.session is not None else tuple(range(len(self._prompts)))
 
     @property
     def retries(self) -> int:
-        """The number of times that an image may be drawn again."""
+        """How often an image may be generated again after the final look."""
         return self.session.retries if self.session is not None else 0
 
     def again(self) -> tuple[int, ...]:
-        """Begin to draw the images again whose verdicts ask for it, and hold their negatives.
+        """Begin another attempt at the images whose verdict is ``retry``, and keep their new negatives.
 
         Returns:
-            These images; none if no image can or must be drawn again.
+            Indices of these images; empty if there are none, or if the service opens no session for them.
         """
         images = self._pending
         if self.session is None or not images:
@@ -241,7 +241,7 @@ class Batch:
         return images
 
     def give_up(self, error: Exception) -> None:
-        """End a failed attempt; the action ``otherwise`` applies to its images."""
+        """End a failed retry: replace the action ``retry`` of its images by their verdicts' ``otherwise``."""
         images = self._pending
         if self.session is None or self.verdicts is None or not images:
             return
@@ -268,17 +268,17 @@ class Batch:
         self.negatives[:] = [held.get(index) for index in range(len(self._prompts))]
 
     def attention_lost(self) -> None:
-        """Note that the host could not steer in attention space; the next step asks for another way."""
+        """Note that the host could not steer in attention space; the next step asks for a separate term instead."""
         if self.mode == "attention":
             self._used, self._looks.missed = "separate", True
 
     def missed(self, error: Exception) -> None:
-        """Note an unanswered look: the negatives stay in force, and the next step is looked at."""
+        """Note that a look failed or was not answered: the negatives stay in force, and the next step is due."""
         self._looks.failed(silent=isinstance(error, ServiceFailed))
         self.failure = str(error) or type(error).__name__
 
     def failed(self, error: Exception) -> None:
-        """Note that the guard failed for this batch, and decide about its images; existing verdicts stand."""
+        """Note that the guard failed for this batch: withhold its images or let them pass; keep existing verdicts."""
         if self.verdicts is not None:
             self.give_up(error)
             return
@@ -291,18 +291,18 @@ class Batch:
             self._fate = "closed" if caused or closes(on_failure, answered=self._answered) else "open"
 
     def abandon(self) -> None:
-        """Close a session that had no final look."""
+        """Tell the service to close the session, unless the final look has finished it."""
         if self.session is not None and (self.verdicts is None or self._pending):
             self.client.abandon(self.session)
 
     @property
     def _shadow(self) -> bool:
-        """Whether the policy in force never withholds anything."""
+        """Whether the policy runs in shadow mode, in which findings are recorded and every image passes."""
         return self.session is not None and self.session.mode == "shadow"
 
     @property
     def over(self) -> bool:
-        """Whether the verdicts are final: no image is to be drawn again."""
+        """Whether the verdicts are final: all images have one, and none asks for another attempt."""
         return self.verdicts is not None and not self._pending
 
     @property
@@ -316,7 +316,7 @@ class Batch:
         return self._fate == "open"
 
     def action(self, index: int) -> str:
-        """Return the action on a finished image: ``pass``, ``blur`` or ``block``; ``block`` without any look."""
+        """Return the action on a finished image: ``pass``, ``blur`` or ``block``; ``block`` without a final look."""
         if self._fate or self._shadow:
             return "block" if self.closed else "pass"
         if self.verdicts is None:
@@ -325,20 +325,20 @@ class Batch:
         return verdict.otherwise if verdict.action == "retry" else verdict.action
 
     def decision(self, index: int) -> str:
-        """Return the outcome of an image, by the service's verdict or by the failure."""
+        """Return the outcome of an image as the audit names it: the service's, or ``failed_open``/``failed_closed``."""
         if self._fate:
             return f"failed_{self._fate}"
         return self.verdicts[index].decision if self.verdicts is not None else "failed_closed"
 
     def words(self, index: int) -> str:
-        """Return the words that a person reads in place of a withheld image."""
+        """Return the text to show a person in place of a withheld image."""
         if self.decision(index) == "failed_closed":
             unchecked = self.verdicts[index].message if self.verdicts is not None else ""
             return unchecked or pictures.unchecked(self.failure)
         return (self.verdicts[index].message if self.verdicts is not None else "") or pictures.WITHHELD
 
     def line(self, index: int) -> str:
-        """Summarise an image's outcome in a few words for its infotext."""
+        """Summarise an image's outcome in a few words for the generation parameters saved with it."""
         decision = self.decision(index)
         if self._fate or self.verdicts is None:
             return f"{decision} ({self.failure or 'never looked at'})"
@@ -346,5 +346,5 @@ class Batch:
         return f"{decision} {steered}".strip()
 
     def receipt(self, index: int) -> str | None:
-        """Return the service's receipt for an image; None without one."""
+        """Return the service's signed receipt for an image; None without one."""
         return self.verdicts[index].receipt if self.verdicts is not None else None

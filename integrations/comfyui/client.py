@@ -1,4 +1,8 @@
-"""A client of the guard service, for sessions, queries and the final look over HTTP."""
+"""Talk to the guard service over HTTP: open a session per batch, show its pictures, and read the answers.
+
+A query shows the predicted images of one denoising step; the final look shows the finished images. The service has its
+vision-language model answer the policy's questions about them.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,7 @@ _CALL_S = 10.0
 """Seconds that a call without a picture may take."""
 
 _LOOK_S = 120.0
-"""Seconds that a look may take if the policy sets no deadline."""
+"""Seconds to wait for an answer about pictures if the policy sets no deadline."""
 
 _GRACE_S = 5.0
 """Seconds that the network may take beyond the policy's deadline."""
@@ -25,24 +29,24 @@ _PREVIEWS = ("withhold", "blur", "allow")
 
 
 class Client(Connection):
-    """A speaker of the protocol to one service."""
+    """A client of one guard service, which speaks its protocol (``docs/reference/protocol.md``)."""
 
     def __init__(self, url: str, token: str | None) -> None:
         super().__init__(url, token)
         self._features: tuple[str, ...] | None = None
 
     def features(self) -> tuple[str, ...]:
-        """Return the newer parts of the protocol that the service knows; empty if it names none."""
+        """Return the names of the optional protocol features that the service supports; empty if it names none."""
         try:
             return self._known()
         except ServiceFailed:
             return ()  # it may name them later
 
     def _known(self) -> tuple[str, ...]:
-        """Return the service's features, even of a busy one; none if another server answers in its place.
+        """Return the features, also from a busy service's refusal; none if another server (a proxy) answers instead.
 
         Raises:
-            ServiceFailed: the service did not answer, or its answer is a problem that names no features.
+            ServiceFailed: the service did not answer, or it refused without naming its features.
         """
         if self._features is None:
             try:
@@ -57,16 +61,16 @@ class Client(Connection):
         return self._features
 
     def knows(self, feature: str) -> bool:
-        """Return whether the service knows a newer part of the protocol."""
+        """Return whether the service supports an optional feature of the protocol."""
         return feature in self.features()
 
     def judges(self, policy: str) -> str:
-        """Return the digests of the policy and of the model that would judge; empty if the service does not tell.
+        """Return digests that identify the policy and the model which would judge images now; empty if unknown.
 
         An older service tells only the policy's digest.
 
         Args:
-            policy: a further policy, to be stricter by; empty for none.
+            policy: name of a policy to apply on top of the service's own; empty for none.
         """
         try:
             if not self.knows("policy"):
@@ -89,17 +93,17 @@ class Client(Connection):
         attention: bool | None = None,
         brings: bool = False,
     ) -> Session:
-        """Open a session.
+        """Open a session for a batch.
 
         Args:
-            host: ``name``, ``version`` and ``target``, for the record.
-            run: ``seed``, ``scheduler``, ``guidance_scale`` and ``size``, for the record.
+            host: ``name``, ``version`` and ``target``, for the audit record.
+            run: ``seed``, ``scheduler``, ``guidance_scale`` and ``size``, for the audit record.
             prompts: one prompt per image.
-            steps: number of steps of the sampler over all passes; None if unknown.
-            policy: a further policy, to be stricter by; empty for none.
-            again: whether images of the batch can be drawn again.
+            steps: number of sampler steps over all passes; None if unknown.
+            policy: name of a policy to apply on top of the service's own; empty for none.
+            again: whether the host can generate single images of the batch again after the final look.
             attention: whether steering in attention space was shown to work; None if the host cannot steer there.
-            brings: whether the request brings pictures, for :meth:`inputs` if the session asks about them.
+            brings: whether the request has input pictures to show with :meth:`inputs`, if the session asks for them.
 
         Raises:
             ServiceFailed: no session was opened.
@@ -115,7 +119,7 @@ class Client(Connection):
         return self._opened(body, tuple(range(len(prompts))))[0]
 
     def inputs(self, session: Session, pictures: Sequence[str]) -> bool:
-        """Show the request's own pictures, before the first step, and return whether the request goes on.
+        """Show the request's input pictures before the first step, and return whether the policy accepts them all.
 
         Args:
             session: the new session.
@@ -134,18 +138,18 @@ class Client(Connection):
     def again(
         self, session: Session, host: dict[str, str], images: Sequence[int]
     ) -> tuple[Session, tuple[Negative | None, ...]]:
-        """Open a session again, for the images that its verdicts ask to draw again.
+        """Reopen a finished session for another attempt at the images whose verdict is ``retry``.
 
         Args:
             session: the finished session.
-            host: the host that the session was opened with.
-            images: indices of the images in the batch.
+            host: the same ``host`` that the session was opened with.
+            images: indices of these images in the batch.
 
         Returns:
-            The session, and these images' negatives from the first step on.
+            The reopened session, and one negative per image that steers the new attempt from its first step.
 
         Raises:
-            ServiceFailed: the session was not opened; the verdicts' ``otherwise`` applies.
+            ServiceFailed: the session was not reopened; the verdicts' ``otherwise`` applies.
         """
         body = {"protocol": 1, "host": host, "images": 1, "retries": session.id, "indices": list(images)}
         opened, answer = self._opened(body, tuple(images))
@@ -186,18 +190,18 @@ class Client(Connection):
         used: str = "",
         beside: dict[str, Any] | None = None,
     ) -> Answer:
-        """Put the query of one look.
+        """Show the predicted images of one step to the service, and return its answer.
 
         Args:
-            session: the session of the look.
-            step: 0-based; never smaller than the last one.
-            progress: executed share of the run.
+            session: the open session.
+            step: 0-based; never smaller than at the previous query.
+            progress: executed share of the run, 0 to 1.
             sigma: the noise level; None if unknown.
-            pictures: one data URL per drawn image.
-            similarities: similarity of every prediction to the last one looked at; empty at the first look.
-            effective: whether a negative can take effect at the steps that follow.
-            used: ``separate`` if the host could not steer in attention space as asked.
-            beside: ``since``, ``failed`` and ``ended`` if they apply; sent to a service that knows them.
+            pictures: one data URL per image of the current attempt.
+            similarities: per image, similarity to its picture at the previous look; empty at the first look.
+            effective: whether a negative can still change the image at the steps that follow.
+            used: ``separate`` if the host steered with a separate term because attention space failed; else empty.
+            beside: extra fields from :meth:`Looks.beside`, which explain skipped looks; sent if the service knows them.
 
         Raises:
             ServiceFailed: there is no usable answer.
@@ -219,15 +223,15 @@ class Client(Connection):
             raise ServiceFailed("bad_answer", f"an answer without {_lacking(error)}") from None
 
     def final(self, session: Session, pictures: Sequence[str], *, used: str = "") -> list[Verdict]:
-        """Have the finished images of the current attempt looked at.
+        """Have the service judge the finished images of the current attempt, and return one verdict per image.
 
         Args:
-            session: the session of the images.
-            pictures: one data URL per drawn image.
+            session: the open session.
+            pictures: one data URL per image of the current attempt.
             used: as in :meth:`query`.
 
         Raises:
-            ServiceFailed: there is no verdict.
+            ServiceFailed: there is no usable verdict.
         """
         body: dict[str, Any] = {"images": _images(session, pictures), **({"used": used} if used else {})}
         answer = self.call("POST", f"/v1/sessions/{session.id}/final", body, session.look_s)
@@ -237,13 +241,13 @@ class Client(Connection):
             raise ServiceFailed("bad_answer", f"a verdict without {_lacking(error)}") from None
 
     def abandon(self, session: Session) -> None:
-        """Tell the service that a session will not be finished; ignore failures."""
+        """Tell the service that no final look will come for a session; ignore failures."""
         with suppress(ServiceFailed):
             self.call("DELETE", f"/v1/sessions/{session.id}", None, _CALL_S)
 
 
 def _lacking(error: Exception) -> str:
-    """Name the fields that an answer lacks, without quoting its contents."""
+    """Name the field that an answer lacks, or its wrong kind of value, without quoting the answer."""
     return str(error) if isinstance(error, KeyError) else "a value of the right kind"
 
 

@@ -6,11 +6,11 @@ from collections import Counter
 from typing import Any
 
 COUNTS: Counter[str] = Counter()
-"""Images by decision, after a final look or after a run that ended because it could not be guarded."""
+"""Number of images per outcome, counted at the final look, or when a run ends because it cannot be guarded."""
 
 
 def status() -> dict[str, Any]:
-    """Return the body of the answer."""
+    """Return the counts as the body of the route's answer."""
     return {"images": dict(COUNTS)}
 
 

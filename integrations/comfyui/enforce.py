@@ -1,9 +1,9 @@
-"""Guard every queued workflow, whatever its nodes, under ``enforce: server``.
+"""Guard every queued workflow, whatever its nodes, if the setting ``enforce`` is ``server``.
 
-The graph is rewritten before the host validates it: a guard follows every model, and a final look comes before every
-output of a picture. An output that may carry a picture is refused if no look can reach it, and so is an output of an
-unknown type. The host swallows the exceptions of a prompt handler and goes on with the plain workflow, so a workflow
-that cannot be guarded is replaced by one that the host refuses, with the reason in it.
+Before ComfyUI validates a workflow, its graph is rewritten: a guard node is inserted after every model, and a final
+look before every node that delivers pictures. A workflow is refused if it delivers data of an unknown type, or pictures
+that no final look can reach. ComfyUI swallows the exceptions of a prompt handler and goes on with the original
+workflow; so a refused workflow is replaced by one that fails ComfyUI's validation and contains the reason.
 """
 
 from __future__ import annotations
@@ -21,39 +21,39 @@ log = logging.getLogger("dnp_guard")
 
 GUARD, LOOK, REPORT, REFUSED = "DNPGuard", "DNPGuardFinalLook", "DNPGuardReport", "DNPGuardRefused"
 AS_QUEUED = "prompt_as_queued"
-"""Key of a picture's metadata that holds the workflow as the client queued it."""
+"""Key of a picture's metadata that holds the workflow as the client queued it, before the rewriting."""
 
 _TO_IMAGE, _TO_MASK = "MaskToImage", "ImageToMask"
 _PREFIX = "dnp-guard-"
 _PUT_BEHIND = {GUARD: "model", LOOK: "images", _TO_IMAGE: "mask", _TO_MASK: "image"}
-"""Maps the classes of inserted nodes to the input that they follow."""
+"""The classes of inserted nodes, mapped to the input that takes over the original link."""
 
 _NO_PICTURE = {
     *("STRING", "INT", "FLOAT", "BOOLEAN", "COMBO", "NUMBER", "AUDIO", "DNP_GUARD"),
     *("MODEL", "CLIP", "VAE", "CLIP_VISION", "CONTROL_NET", "STYLE_MODEL", "UPSCALE_MODEL", "LORA_MODEL"),
     *("SAMPLER", "SIGMAS", "BOUNDING_BOX", "CURVE"),
 }
-"""The types that carry words, numbers, sound or weights."""
+"""The types of links that carry words, numbers, sound or weights, and so no picture."""
 
 _WRITES_WORDS = {"PreviewAny"}
-"""Output nodes that write any input as text."""
+"""Output nodes that show any input as text, and so no picture."""
 
 
 class CannotGuard(Exception):
-    """No guard can be put into the workflow."""
+    """The workflow cannot be guarded; the message says why."""
 
 
 def guarded(nodes: Mapping[str, Any], classes: Mapping[str, Any]) -> dict[str, Any]:
-    """Put a guard behind every model and a final look before every output of a picture.
+    """Return a workflow with a guard node after every model, and a final look before every node that delivers pictures.
 
-    An already guarded workflow, as picture metadata may hold, is guarded anew.
+    Nodes from an earlier rewriting are removed first: a workflow loaded from a picture's metadata may have them.
 
     Args:
-        nodes: the workflow in the form of the API.
-        classes: the classes of all nodes of the host, by name.
+        nodes: the workflow in the format of ComfyUI's API.
+        classes: the classes of all node types that ComfyUI knows, by name.
 
     Raises:
-        CannotGuard: no text encoder can encode a negative, or an output cannot be looked at.
+        CannotGuard: there is no text encoder for negatives, or the workflow delivers something that cannot be checked.
     """
     graph = Graph(unguarded(nodes), classes)
     plain = list(graph.nodes)
@@ -79,10 +79,10 @@ def guarded(nodes: Mapping[str, Any], classes: Mapping[str, Any]) -> dict[str, A
 
 
 def unguarded(nodes: Mapping[str, Any]) -> dict[str, Any]:
-    """Remove the nodes that guarding put into a workflow.
+    """Return a workflow without the nodes that :func:`guarded` inserted.
 
     Raises:
-        CannotGuard: a node of another class has the id of such a node.
+        CannotGuard: a node of another class has an id that is reserved for them.
     """
     ours = {name: node for name, node in nodes.items() if str(name).startswith(_PREFIX)}
     for name, node in ours.items():
@@ -105,15 +105,15 @@ def unguarded(nodes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _has_a_guard(graph: Graph, source: tuple[str, int]) -> bool:
-    """Return whether the workflow itself guards a model: before this output, or in all nodes that take it."""
+    """Return whether the workflow's own guard nodes cover a model: upstream, or as the only users of this output."""
     before = graph.upstream([source[0]], "MODEL")
     users = [name for name in graph.nodes if source in [other for _, other in graph.links(name)]]
     return GUARD in map(graph.class_type, before) or all(graph.class_type(name) == GUARD for name in users)
 
 
 def _look(graph: Graph, source: tuple[str, int], kind: str, number: int) -> list[Any]:
-    """Put a final look behind an output; return the output to take in its place."""
-    drawn = graph.class_type(source[0]) != REPORT  # but not its strip of looks
+    """Insert a final look after an output, and return the link to the checked output that replaces it."""
+    drawn = graph.class_type(source[0]) != REPORT  # its sheet of previews was not drawn by a guarded run
     ids = [name for name in graph.upstream([source[0]]) if drawn and graph.class_type(name) == GUARD]
     if kind == "IMAGE" and graph.class_type(source[0]) == LOOK and source[1] == 0:
         graph.nodes[source[0]]["inputs"]["guards"] = ",".join(ids)  # the workflow's own look covers every run
@@ -132,7 +132,7 @@ def _look(graph: Graph, source: tuple[str, int], kind: str, number: int) -> list
 
 
 def _is_looked_at(graph: Graph, name: str) -> bool:
-    """Return whether a video is made of pictures, which are looked at, or of another video."""
+    """Return whether a node makes a video of pictures or of another video in the workflow, which are looked at."""
     return any(graph.carries(source, name, key) in {"IMAGE", "VIDEO"} for key, source in graph.links(name))
 
 
@@ -151,7 +151,7 @@ def _guard(graph: Graph, source: tuple[str, int], number: int) -> str:
 
 
 def _nearest(graph: Graph, model: tuple[str, int], kind: str) -> list[Any] | None:
-    """Return the output of a type nearest to the use of a model, without dependence on the model itself."""
+    """Return the output of a type that is nearest upstream of a model's users and does not depend on the model."""
     users = graph.users_of(model)
     downstream = {name for name in graph.nodes if model[0] in graph.upstream([name])} - {model[0]}
     for name in (*graph.upstream(users), *graph.nodes):
@@ -162,11 +162,11 @@ def _nearest(graph: Graph, model: tuple[str, int], kind: str) -> list[Any] | Non
 
 
 def handled(document: dict[str, Any], classes: Mapping[str, Any]) -> dict[str, Any]:
-    """Guard the workflow of a request; never raise, because the host would go on with the plain workflow.
+    """Return a request with its workflow guarded, or with a workflow that ComfyUI refuses if that fails. Never raise.
 
     Args:
-        document: the body of the request.
-        classes: the classes of all nodes of the host, by name.
+        document: the body of the request that queues a workflow.
+        classes: the classes of all node types that ComfyUI knows, by name.
     """
     if "prompt" not in document:
         return document
@@ -183,9 +183,9 @@ def handled(document: dict[str, Any], classes: Mapping[str, Any]) -> dict[str, A
 
 
 def register() -> bool:
-    """Guard every workflow from now on if the operator wants it; return whether that is so.
+    """Guard every workflow from now on, if the setting ``enforce`` says so; return whether it does.
 
-    Unreadable settings enforce too: nothing is generated until they are mended.
+    Unreadable settings enforce too: every workflow is refused until they are corrected.
     """
     try:
         enforced = load().enforce == "server"

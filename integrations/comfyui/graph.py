@@ -1,4 +1,4 @@
-"""A workflow as a graph of nodes, with links and the types that they carry."""
+"""Read a ComfyUI workflow as a graph of nodes and typed links."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 ANY = "*"
-"""The type of a link that may carry anything."""
+"""The type of an input or output that may be anything."""
 
 
 class Graph:
-    """A workflow in the form of the API: nodes by id, with their classes and inputs; a link is ``[id, slot]``.
+    """A workflow in the format of ComfyUI's API.
+
+    Every node has an id, a class and inputs. An input is a value, or a link ``[id, slot]`` to the output number
+    ``slot`` of another node, called the link's source.
 
     Args:
-        nodes: the workflow.
-        classes: the classes of all nodes of the host, by name.
+        nodes: the workflow, nodes by id.
+        classes: the classes of all node types that ComfyUI knows, by name.
     """
 
     def __init__(self, nodes: Mapping[str, Any], classes: Mapping[str, Any]) -> None:
@@ -24,18 +27,18 @@ class Graph:
         self._classes = classes
 
     def links(self, name: str) -> Iterator[tuple[str, tuple[str, int]]]:
-        """Yield the inputs of a node that are links, and their sources."""
+        """Yield the name and the source of every input of a node that is a link."""
         for key, value in self.nodes[name]["inputs"].items():
             if isinstance(value, list) and len(value) == 2 and str(value[0]) in self.nodes:  # noqa: PLR2004 (a pair)
                 yield key, (str(value[0]), int(value[1]))
 
     def kind(self, source: tuple[str, int]) -> str:
-        """Return the type of an output; a list of choices is a ``COMBO``."""
+        """Return the type of an output, such as ``IMAGE``; a list of choices has the type ``COMBO``."""
         types = tuple(getattr(self._class(source[0]), "RETURN_TYPES", ()))
         return _name(types[source[1]]) if source[1] < len(types) else ANY
 
     def carries(self, source: tuple[str, int], name: str, key: str) -> str:
-        """Return the type that a link carries: the output's, or the input's if the output may be of any type."""
+        """Return the type of data that a link carries: its output's type, or its input's if the output has any type."""
         kind = self.kind(source)
         inputs = getattr(self._class(name), "INPUT_TYPES", dict)() if kind == ANY else {}
         taken = next((part[key] for part in inputs.values() if key in part), None)
@@ -46,25 +49,25 @@ class Graph:
         return str(self.nodes[name].get("class_type"))
 
     def outputs(self, name: str) -> bool:
-        """Return whether a node delivers something: saves, shows or sends it, or makes a video to be saved."""
+        """Return whether a node delivers results: saves, shows or sends them, or makes a video to be saved."""
         kind = self._class(name)
         shows = getattr(kind, "OUTPUT_NODE", False) or getattr(kind, "HAS_INTERMEDIATE_OUTPUT", False)
         return bool(shows) or "VIDEO" in getattr(kind, "RETURN_TYPES", ())
 
     def knows(self, class_type: str) -> bool:
-        """Return whether the host has a class of nodes."""
+        """Return whether ComfyUI knows a node class of this name."""
         return class_type in self._classes
 
     def _class(self, name: str) -> Any:
         return self._classes.get(self.nodes[name].get("class_type"))
 
     def sources(self, kind: str) -> list[tuple[str, int]]:
-        """Return the linked outputs of a type, in order."""
+        """Return all outputs of a type that some node takes as input, in the order of the nodes."""
         outputs = [source for name in self.nodes for _, source in self.links(name) if self.kind(source) == kind]
         return list(dict.fromkeys(outputs))
 
     def upstream(self, starts: list[str], kind: str = "") -> Iterator[str]:
-        """Return some nodes and all nodes that they depend on, the nearest first.
+        """Yield the given nodes and all nodes that they depend on, nearest first.
 
         Args:
             starts: the nodes to start from.
@@ -79,7 +82,7 @@ class Graph:
             seen.update(level)
 
     def users_of(self, source: tuple[str, int]) -> list[str]:
-        """Return the nodes that sample with a model, linked to it or to a model made of it."""
+        """Return the nodes that use a model and output none: they take it directly, or changed by other nodes."""
         users, models = [], [source]
         for model in models:
             for name in self.nodes:
@@ -92,7 +95,7 @@ class Graph:
         return users
 
     def insert(self, name: str, class_type: str, inputs: dict[str, Any]) -> None:
-        """Add a node."""
+        """Add a node under the id ``name``."""
         self.nodes[name] = {"class_type": class_type, "inputs": inputs}
 
 

@@ -1,4 +1,4 @@
-"""Guard a model: wrap its runs, and apply their negatives after guidance."""
+"""Guard a ComfyUI model: wrap the sampler runs that use it, and steer them away from negatives after guidance."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ _SERVICE = Service()
 
 
 class Guarding:
-    """A guard of every run of the models that it patches.
+    """A guard of every sampler run that uses a model patched by it.
 
     Args:
         settings: the settings of the guard.
-        policy: a further policy, to be stricter by; empty for none.
-        clip: encodes negatives.
-        vae: decodes predictions, or None.
-        node: id of the node in its workflow.
+        policy: name of a policy to apply on top of the operator's own; empty for none.
+        clip: text encoder for negatives.
+        vae: decoder of predictions; None to use the latent format's colours.
+        node: id of the *DNP Guard* node in its workflow.
 
     Raises:
-        Withheld: nothing can be guarded with these settings.
+        Withheld: the settings name a backend in process, but its package is not installed.
     """
 
     def __init__(self, settings: Settings, policy: str, clip: Any, vae: Any, node: str) -> None:
@@ -46,10 +46,10 @@ class Guarding:
             raise Withheld("DNP Guard: vlm is set, but dnp_guard is not installed in ComfyUI's environment.")
 
     def patched(self, model: Any) -> Any:
-        """Return a clone of a model under this guard, without any other guard.
+        """Return a clone of a model that this guard watches, and no earlier guard of the model any more.
 
         Raises:
-            Withheld: this ComfyUI cannot wrap a run.
+            Withheld: this version of ComfyUI cannot wrap a sampler run.
         """
         if not host.wraps_sampling(model):
             raise Withheld("DNP Guard needs a ComfyUI whose runs can be wrapped (0.3.13 or later). Update ComfyUI.")
@@ -79,17 +79,17 @@ class Guarding:
         *args: Any,
         **kwargs: Any,
     ) -> Any:
-        """ComfyUI's wrapper of a whole run.
+        """Guard a whole sampler run; ComfyUI calls this in place of ``executor``, with its arguments.
 
         Raises:
-            Withheld: the guard failed, and the images are withheld.
+            Withheld: the images are withheld, because the guard failed or the policy refuses the request.
         """
         guider = executor.class_obj
         seed = kwargs.get("seed", args[1] if len(args) > 1 else None)
         run_of = {"seed": seed, "scheduler": _name(sampler), "guidance_scale": host.cfg(guider)}
         about = {"host": {"name": "comfyui", "version": host.version(), "target": type(guider).__name__}}
         about["run"] = {key: value for key, value in run_of.items() if value is not None}
-        # Only images that are finished here, and can be decoded, can be judged and drawn again here.
+        # Only a run that finishes its images, and can decode them, can judge them and generate them again.
         again = self._vae is not None and math.isclose(float(sigmas[-1]), 0.0)
         attending = Attending(guider.model_patcher)
         able: dict[str, Any] = {"again": again, "attention": attending.shown}
@@ -124,13 +124,13 @@ class Guarding:
         return made
 
     def calc_cond_batch(self, executor: Any, model: Any, conds: Any, x: Any, timestep: Any, options: Any) -> Any:
-        """ComfyUI's wrapper of an evaluation of conditionings."""
+        """Steer an evaluation of the model; ComfyUI calls this in place of ``executor``, with its arguments."""
         if self._run is None:
             return executor(model, conds, x, timestep, options)
         return self._run.conditioned(executor, model, conds, x, timestep, options)
 
     def post_cfg(self, args: dict[str, Any]) -> Any:
-        """ComfyUI's hook after guidance."""
+        """Return the guided prediction after steering; ComfyUI calls this after classifier-free guidance."""
         return args["denoised"] if self._run is None else self._run.post_cfg(args)
 
 
@@ -144,16 +144,16 @@ def batch_for(
     attention: bool | None = None,
     brought: Callable[[], Sequence[Sequence[Any]]] | None = None,
 ) -> Any:
-    """Begin the looks at one batch: in process if there is a backend, else at the service.
+    """Return the guard of one batch: an ``InProcess`` if a backend is set, otherwise a ``Batch`` that asks the service.
 
     Args:
         settings: the settings of the guard.
-        policy: a further policy, to be stricter by; empty for none.
+        policy: name of a policy to apply on top of the operator's own; empty for none.
         prompts: one prompt per image.
-        about: ``host`` and ``run`` of the record.
-        again: whether images of the batch can be drawn again.
+        about: the fields ``host`` and ``run`` of the audit record.
+        again: whether the run can generate single images of the batch again after the final look.
         attention: whether steering in attention space was shown to work; None if the host cannot steer there.
-        brought: returns the request's own pictures as lists of frames, before the first step; None if it brings none.
+        brought: returns the request's input pictures (to edit or inpaint) as lists of frames; None without any.
     """
     able: dict[str, Any] = {"again": again, "attention": attention, "brought": brought}
     if settings.vlm:
@@ -170,12 +170,12 @@ def _own_pictures(
 ) -> Callable[[], Sequence[Sequence[Any]]] | None:
     """Return a function that decodes the pictures that a run starts from or refers to; None if there are none.
 
-    Latents in an unknown form are pictures that cannot be decoded: only a policy that asks about them minds.
+    If the latents have an unknown form, the function raises. It is called only if the policy asks about the pictures.
     """
     try:
         start = None if host.keeps_noise(noise, sigmas) else latent_image
         own = host.brought(guider, start)
-    except Exception as error:  # noqa: BLE001 (the function raises it, within the guard)
+    except Exception as error:  # noqa: BLE001 (the returned function raises it, where the guard handles it)
         fault = error
 
         def undecodable() -> Sequence[Sequence[Any]]:
@@ -186,11 +186,11 @@ def _own_pictures(
 
 
 def in_force(settings: Settings, policy: str) -> str:
-    """Return the digests of the policy and of the model in force at the service; empty if it does not tell.
+    """Return digests that identify the service's current policy and model; empty if the service does not tell.
 
     Args:
         settings: the settings of the guard.
-        policy: a further policy, to be stricter by; empty for none.
+        policy: name of a policy to apply on top of the operator's own; empty for none.
     """
     return Client(settings.url, settings.token or None).judges(settings.policy or policy)
 

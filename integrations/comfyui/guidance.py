@@ -1,7 +1,7 @@
-"""The arithmetic of guidance, one function per equation. Tensors [B, ...], batch first.
+"""Compute guided predictions, one function per equation, on tensors [B, ...].
 
-e_u, e_c, e_n are the denoiser's outputs for the unconditional, the user's and the negative prompt. The equations are
-linear, so they hold for noise, v and flow predictions alike.
+e_u, e_c and e_n are the denoiser's outputs for the unconditional prompt, the user's prompt and the guard's negative
+prompt. The equations are linear, so they hold for noise, v and flow predictions alike.
 """
 
 from __future__ import annotations
@@ -15,44 +15,44 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _PACKED = 3
-"""Number of dimensions of latents that are packed into a sequence of positions."""
+"""Number of dimensions of latents that are packed into a sequence of positions, [B, positions, C]."""
 
 
 def classifier_free(e_u: Tensor, e_c: Tensor, g: float) -> Tensor:
-    """Classifier-free guidance, e_u + g (e_c - e_u) (Ho and Salimans, arXiv 2207.12598, in the form hosts use)."""
+    """Return the guided prediction, e_u + g (e_c - e_u) (Ho and Salimans, arXiv 2207.12598, in the form hosts use)."""
     return e_u + g * (e_c - e_u)
 
 
 def separate(e_n: Tensor, e_u: Tensor, s: Tensor) -> Tensor:
     """Return the separate negative term, delta = -s (e_n - e_u) (VL-DNP, arXiv 2510.26052).
 
-    Added to the guided prediction it gives e_u + g (e_c - e_u) - s (e_n - e_u); the unconditional is kept. If a host
-    runs without guidance, its only prediction e_c stands in for e_u.
+    Added to the guided prediction, it gives e_u + g (e_c - e_u) - s (e_n - e_u), which leaves the user's negative
+    prompt in e_u as it is. If a host runs without guidance, pass its only prediction e_c as e_u.
 
     Args:
-        e_n: [B, ...].
-        e_u: [B, ...].
+        e_n: prediction for the guard's negative, [B, ...].
+        e_u: prediction for the unconditional, [B, ...].
         s: scales, broadcastable to [B, ...].
     """
     return push(e_n - e_u, s)
 
 
 def push(d: Tensor, s: Tensor) -> Tensor:
-    """-s d: the separate term from a known difference d = e_n - e_u."""
+    """Return the separate negative term, -s d, from a known difference d = e_n - e_u."""
     return -s * d
 
 
 def within(delta: Tensor, d: Tensor, share: float, channels: int = 1) -> Tensor:
-    """Keep delta at the positions where d = e_n - e_u is largest; elsewhere the picture stays as it was.
+    """Keep a negative term at the positions where d = e_n - e_u is largest, and set it to zero elsewhere.
 
-    SLD (arXiv 2211.05105) steers where the difference of two predictions is large, element by element; here a position
-    is weighed by the length of d over its channels, averaged with its neighbours.
+    SLD (arXiv 2211.05105) also steers where two predictions differ most, but selects single elements. Here, the size of
+    d at a position is its norm over the channels, averaged with the neighbouring positions.
 
     Args:
-        delta: [B, C, ..., h, w], or with C elsewhere, or packed [B, positions, C].
-        d: of the same shape.
+        delta: the term, [B, C, ..., h, w], or with C in another place, or packed as [B, positions, C].
+        d: the difference, of the same shape.
         share: share of the positions to keep, 0 to 1; at least one is kept.
-        channels: dimension of C, unless packed.
+        channels: index of the dimension C, ignored for packed latents.
     """
     wide = torch.promote_types(d.dtype, torch.float32)  # sums of squares overflow half precision
     packed = d.ndim == _PACKED

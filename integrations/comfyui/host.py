@@ -1,4 +1,7 @@
-"""Use ComfyUI for conditioning, further predictions and pictures. Few other modules here import it."""
+"""Call ComfyUI to encode texts, evaluate the model, decode latents and convert pictures.
+
+Few other modules of the extension import ComfyUI.
+"""
 
 from __future__ import annotations
 
@@ -18,17 +21,17 @@ _WHERE_AND_WHEN = {
     *("area", "mask", "strength", "mask_strength", "set_area_to_bounds"),
     *("start_percent", "end_percent", "timestep_start", "timestep_end"),
 }
-"""Keys that restrict a conditioning to a part of the picture or run; the guard's negatives hold everywhere."""
+"""Keys that restrict a conditioning to a part of the picture or of the run; the guard's negatives apply everywhere."""
 
 _SOUND, _VIDEO = 3, 5
-"""Numbers of dimensions: of the latents of sounds, [B, C, T], and of those and the images of videos."""
+"""Numbers of dimensions of the latents of sounds, [B, C, T], and of the latents and the images of videos."""
 
 _DRAWN: WeakValueDictionary[int, Tensor] = WeakValueDictionary()
-"""The latents that guarded runs drew, by identity, as long as ComfyUI keeps them."""
+"""The latents that guarded runs returned, by ``id``, as long as ComfyUI keeps them."""
 
 
 def version() -> str:
-    """Return ComfyUI's version for the record."""
+    """Return ComfyUI's version for the audit record; ``unknown`` for an old one that does not tell."""
     try:
         from comfyui_version import __version__  # noqa: PLC0415 (older ones have none)
     except ImportError:
@@ -37,12 +40,12 @@ def version() -> str:
 
 
 def wraps_sampling(model: Any) -> bool:
-    """Return whether a run can be wrapped; ComfyUI before about 0.3.13 only lets its guidance be wrapped."""
+    """Return whether this ComfyUI can wrap a sampler run; before about 0.3.13 it could wrap only the guidance."""
     return hasattr(model, "add_wrapper_with_key")
 
 
 def cfg(guider: Any) -> float:
-    """Return the guidance scale of a run; 1 if the guider has no negative to guide from."""
+    """Return the guidance scale of a run; 1 if the guider has no negative prompt."""
     conds = getattr(guider, "conds", None) or getattr(guider, "original_conds", {})
     return float(getattr(guider, "cfg", 1.0)) if conds.get("negative") else 1.0
 
@@ -57,7 +60,7 @@ def running_prompt() -> str | None:
 
 
 def encode(clip: Any, text: str) -> list[Any]:
-    """Encode a text as the node CLIP Text Encode does."""
+    """Encode a text as the node *CLIP Text Encode* does, and return the conditioning."""
     tokens = clip.tokenize(text)
     if hasattr(clip, "encode_from_tokens_scheduled"):
         return list(clip.encode_from_tokens_scheduled(tokens))
@@ -66,7 +69,12 @@ def encode(clip: Any, text: str) -> list[Any]:
 
 
 def joined(conditioning: list[Any], users: Sequence[dict[str, Any]]) -> list[Any]:
-    """Join a conditioning and the user's negative, token after token."""
+    """Append the tokens of the user's negative prompt to a conditioning.
+
+    Args:
+        conditioning: the conditioning, from :func:`encode`.
+        users: the run's own unconditional conditions; may be empty.
+    """
     if not users or users[0].get("cross_attn") is None:
         return conditioning
     cond, options = conditioning[0][:2]
@@ -77,7 +85,10 @@ def joined(conditioning: list[Any], users: Sequence[dict[str, Any]]) -> list[Any
 
 
 def executing() -> tuple[str, int] | None:
-    """Return the running node and its item of the list that it is mapped over; None if ComfyUI does not tell."""
+    """Return the id of the running node, and the index of its current item if it runs once per item of a list.
+
+    Return None if ComfyUI does not tell.
+    """
     try:
         from comfy_execution.utils import get_executing_context  # noqa: PLC0415 (older ones have none)
     except ImportError:
@@ -94,15 +105,15 @@ def prepared(
     rows: Sequence[int],
     given: Mapping[str, Any],
 ) -> list[dict[str, Any]]:
-    """Prepare conditioning for the model, in the middle of a run.
+    """Return conditioning in the form in which the model takes it, in the middle of a run.
 
     Args:
         model: the running model.
         conditioning: the conditioning, from :func:`encode`.
-        beside: the run's own conditioning; control nets, a Flux guidance and all parts but the words are taken from
-            it, so that two predictions differ by their words only.
-        x: the input, [B, ...].
-        rows: indices of the images in the batch.
+        beside: the run's own conditions for the prediction to compare with. Everything but the words, such as a
+            ControlNet or Flux's guidance value, is copied from them, so that the predictions differ by words only.
+        x: the model's input, [B, ...].
+        rows: indices of the images to predict.
         given: ``latent_image``, ``denoise_mask`` and ``seed`` of the run, which inpainting models take as input.
     """
     import comfy.sampler_helpers  # noqa: PLC0415 (ComfyUI's own, there when this runs)
@@ -125,18 +136,20 @@ def prepared(
 
 
 def predict(model: Any, conds: list[dict[str, Any]], x: Tensor, sigma: Tensor, options: dict[str, Any]) -> Tensor:
-    """Predict the denoised image under one conditioning, without guidance."""
+    """Return the model's prediction of the denoised latents under one conditioning, without guidance."""
     import comfy.samplers  # noqa: PLC0415 (ComfyUI's own, there when this runs)
 
     return comfy.samplers.calc_cond_batch(model, [conds], x, sigma, options)[0]
 
 
 def repeated(guider: Any, draw: Callable[[], Any]) -> Callable[[], Any]:
-    """Return a function that repeats a run from the same random numbers and conditioning, which end as after one run.
+    """Return a function that repeats a run with the same random numbers and conditions as the first time.
+
+    Every repetition restores the random state that it found, so that later nodes get the same numbers as after one run.
 
     Args:
         guider: the guider of the run, which changes its conditions during the run.
-        draw: makes the run; not called before this.
+        draw: makes the run; call this function before the first run.
     """
     conds = _copied(getattr(guider, "conds", {}))
     before = _random_state()
@@ -168,23 +181,23 @@ def _set_random_state(state: tuple[Any, Any]) -> None:
 
 
 def reloaded(patcher: Any) -> None:
-    """Load the model again, because decoding or encoding in the middle of a run may have unloaded it."""
+    """Load the model to its device again: decoding or encoding in the middle of a run may have unloaded it."""
     import comfy.model_management  # noqa: PLC0415 (ComfyUI's own, there when this runs)
 
     comfy.model_management.load_models_gpu([patcher])
 
 
 def decoded(vae: Any, model: Any, x0: Tensor) -> list[Image.Image]:
-    """Decode predicted latents to pictures by the VAE, or without one by the latent format's own colours.
+    """Decode predicted latents to pictures with the VAE, or without one by the latent format's colour factors.
 
     Raises:
-        ValueError: there is no way to decode, or the prediction is not finite.
+        ValueError: there is neither of them, or the prediction is not finite.
     """
     return pictures(_images(vae, model, x0))
 
 
 def _images(vae: Any, model: Any, x0: Tensor) -> Tensor:
-    """Decode predicted latents to ComfyUI's images; see :func:`decoded`."""
+    """Decode predicted latents to ComfyUI's image tensors; see :func:`decoded`."""
     if not x0.isfinite().all():
         raise ValueError("the prediction is not finite")
     if vae is not None:
@@ -200,13 +213,13 @@ def _images(vae: Any, model: Any, x0: Tensor) -> Tensor:
 
 
 def brought(guider: Any, latent_image: Any) -> list[Any]:
-    """Return the latents of the pictures that a run starts from or refers to.
+    """Return the latents of the input pictures that a run starts from or refers to.
 
-    Empty latents hold no picture. The latents that a guarded run drew are no picture that the request brings: compared
-    with them, the next run would be excused for the findings of that run.
+    Empty latents are left out, because they hold no picture. The results of earlier guarded runs are left out too: a
+    policy may excuse findings that the input pictures have already, and must not excuse those of an earlier run.
 
     Args:
-        guider: the guider of the run; an edit has its pictures among the conditions.
+        guider: the guider of the run; editing models have their pictures among its conditions.
         latent_image: the latents that the run starts from; None if they hold no finished picture.
     """
     candidates = [latent_image] if latent_image is not None else []
@@ -220,7 +233,7 @@ def brought(guider: Any, latent_image: Any) -> list[Any]:
 
 
 def remembered(made: Tensor) -> Tensor:
-    """Return the latents that a guarded run drew in the form in which ComfyUI passes them on, and remember them."""
+    """Convert the latents of a guarded run to the form in which ComfyUI passes them on, remember and return them."""
     import comfy.model_management  # noqa: PLC0415 (ComfyUI's own, there when this runs)
 
     management = comfy.model_management
@@ -231,12 +244,12 @@ def remembered(made: Tensor) -> Tensor:
 
 
 def keeps_noise(noise: Tensor, sigmas: Tensor) -> bool:
-    """Return whether a run goes on with the noise of an earlier one: it adds none, and its noise levels fall."""
+    """Return whether a run continues the noisy latents of an earlier one: it adds no noise, and its sigmas fall."""
     return not noise.any() and float(sigmas[0]) > float(sigmas[-1])
 
 
 def _is_empty(latents: Any) -> bool:
-    """Return whether latents hold no picture, with one value per channel; False for another form of latents."""
+    """Return whether latents hold no picture, because every channel is constant; False for latents of unknown form."""
     if not isinstance(latents, torch.Tensor) or latents.is_nested or latents.ndim < _SOUND:
         return False
     planes = latents.flatten(2)
@@ -244,24 +257,24 @@ def _is_empty(latents: Any) -> bool:
 
 
 def shown_of(latents: Sequence[Any], vae: Any, model: Any) -> list[list[Image.Image]]:
-    """Decode the pictures of some of the workflow's latents, as frames of every picture, without repetition.
+    """Decode latents of the workflow, and return the list of frames of every picture or video, without repetition.
 
     Raises:
-        ValueError: there is no way to decode one of them.
+        ValueError: there is no way to decode some of them.
     """
     shown = [video for tensor in latents for video in frames(_images(vae, model, model.process_latent_in(tensor)))]
     return list({tuple((frame.size, frame.tobytes()) for frame in video): video for video in shown}.values())
 
 
 def pictures(images: Tensor) -> list[Image.Image]:
-    """Convert ComfyUI's images, [B, H, W, 3] of 0…1, to pictures; of a video, [B, T, H, W, 3], the middle frame."""
+    """Convert image tensors, [B, H, W, 3] of 0…1, to pictures; for videos, [B, T, H, W, 3], their middle frames."""
     if images.ndim == _VIDEO:
         images = images[:, images.shape[1] // 2]
     return _converted(images)
 
 
 def frames(images: Tensor) -> list[list[Image.Image]]:
-    """Convert ComfyUI's images to one frame per picture, and to the first, middle and last frame of a video."""
+    """Convert image tensors to lists of frames: one per picture; the first, middle and last one per video."""
     videos = images if images.ndim == _VIDEO else images[:, None]
     length = videos.shape[1]
     return [_converted(video[sorted({0, length // 2, length - 1})]) for video in videos]
@@ -273,7 +286,7 @@ def _converted(images: Tensor) -> list[Image.Image]:
 
 
 def shown(picture: Image.Image) -> list[dict[str, str]]:
-    """Save a picture for the page to show below a node; return its names, or nothing without temporary files."""
+    """Save a picture as a temporary file for the page to show below a node, and return the file's description."""
     try:
         import folder_paths  # noqa: PLC0415 (ComfyUI's own)
     except ImportError:
@@ -285,13 +298,18 @@ def shown(picture: Image.Image) -> list[dict[str, str]]:
 
 
 def tensor(picture: Image.Image) -> Tensor:
-    """Convert a picture to one of ComfyUI's images, [H, W, 3]."""
+    """Convert a picture to an image tensor of ComfyUI, [H, W, 3] of 0…1."""
     raw = torch.frombuffer(bytearray(picture.convert("RGB").tobytes()), dtype=torch.uint8)
     return raw.view(picture.height, picture.width, 3).float() / 255
 
 
 def covered(latents: Tensor, allowed: Sequence[str]) -> Tensor:
-    """Cover latents for the host's own preview: withheld, blurred beyond recognition, or unchanged."""
+    """Cover latents for ComfyUI's own preview: set images to zero, to their average colour, or leave them unchanged.
+
+    Args:
+        latents: predicted or noisy latents, [B, C, ...].
+        allowed: how users may see each image: ``withhold``, ``blur`` or ``allow``.
+    """
     if all(way == "allow" for way in allowed):
         return latents
     shown = latents.clone()
@@ -304,7 +322,7 @@ def covered(latents: Tensor, allowed: Sequence[str]) -> Tensor:
 
 
 def _of_rows(conds: Mapping[str, Any], rows: Sequence[int], images: int) -> dict[str, Any]:
-    """Select the conditions of some images of a batch; conditions shared by all images stay as they are."""
+    """Select the rows of some images in conditions that have one row per image; other conditions stay as they are."""
 
     def part(value: Any) -> Any:
         whole = isinstance(value, torch.Tensor) and value.shape[:1] == (images,)

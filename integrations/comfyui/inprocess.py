@@ -1,4 +1,7 @@
-"""Guard a batch in ComfyUI's own process, with the interface that ``batch`` has for the service."""
+"""Guard a batch in ComfyUI's own process by the package ``dnp_guard``, without the guard service.
+
+The class here has the same interface as ``batch.Batch``, which asks the service.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +19,13 @@ if TYPE_CHECKING:
 log = logging.getLogger("dnp_guard")
 
 _GUARDS: dict[tuple[str, str, str], Any] = {}
-"""One guard per policy, backend and log, because making a guard loads and warms the model."""
+"""One guard per policy, backend and audit log, because making a guard loads and warms up the model."""
 
 _ACTIONS = {"blurred": "blur", "blocked": "block", "failed_closed": "block"}
 
 
 def available() -> bool:
-    """Return whether ComfyUI's environment has the package."""
+    """Return whether the package ``dnp_guard`` is installed in ComfyUI's environment."""
     try:
         import dnp_guard  # noqa: F401, PLC0415 (that is what is asked)
     except ImportError:
@@ -31,7 +34,13 @@ def available() -> bool:
 
 
 def guard_for(policy: str, vlm: str, audit: str) -> Any:
-    """Return the guard of a policy (a path or a shipped name), a backend and a log; make it at the first call."""
+    """Return the ``dnp_guard.Guard`` for these arguments, which is made at the first call.
+
+    Args:
+        policy: path or shipped name of a policy; empty for the default policy.
+        vlm: backend of the vision-language model, such as ``transformers:MODEL``.
+        audit: destination of the audit records; empty for none.
+    """
     from dnp_guard import Guard  # noqa: PLC0415 (it may not be installed)
 
     key = (policy, vlm, audit)
@@ -41,21 +50,21 @@ def guard_for(policy: str, vlm: str, audit: str) -> Any:
 
 
 class InProcess:
-    """The looks at one batch, the negatives that follow from them, and the outcomes of its images.
+    """One batch guarded in process: its looks, the negatives that steer its images, and the outcome of every image.
 
     Args:
         guard: a ``dnp_guard.Guard``.
-        policy: path or shipped name of a further policy, to be stricter by; empty for none.
+        policy: path or shipped name of a policy to apply on top of the guard's own; empty for none.
         prompts: one prompt per image.
-        about: ``host`` and ``run`` of the record.
-        again: whether images of the batch can be drawn again.
+        about: the fields ``host`` and ``run`` of the audit record.
+        again: whether the run can generate single images of the batch again after the final look.
         attention: whether steering in attention space was shown to work; None if the host cannot steer there.
-        brought: returns the request's own pictures as lists of frames, before the first step; None if it brings none.
+        brought: returns the request's input pictures (to edit or inpaint) as lists of frames; None without any.
 
     Attributes:
-        negatives: the negatives, one per image; None for an image without one.
-        driver: driver of the session, once it is open.
-        failure: the reason of the latest failure of the guard; empty without one.
+        negatives: one entry per image; None for an image that is not steered.
+        driver: the package's driver of this generation; None before :meth:`open`.
+        failure: message of the guard's latest failure; empty without one.
     """
 
     def __init__(
@@ -80,10 +89,11 @@ class InProcess:
         self._pending: tuple[int, ...] = ()
 
     def open(self, steps: int | None) -> None:
-        """Open the session.
+        """Begin the guarded generation; ``steps`` is the number of steps of the sampler, None if unknown.
 
         Raises:
-            Withheld: the policy does not allow so many questions, or refuses one of the request's own pictures.
+            Withheld: the policy does not allow so many questions, refuses one of the request's input pictures, or
+                steers in the attention, which this model does not offer.
         """
         from dnp_guard import RequestRefused  # noqa: PLC0415 (it may not be installed)
         from dnp_guard.generation import reach  # noqa: PLC0415
@@ -121,22 +131,22 @@ class InProcess:
 
     @property
     def request(self) -> str:
-        """The id of this batch's records; empty without records."""
+        """Id under which the batch's audit records are filed; empty before :meth:`open`."""
         return self.driver.id if self.driver is not None else ""
 
     @property
     def mode(self) -> str:
-        """How a negative enters the guidance."""
+        """How negatives steer: ``separate``, ``replace`` or ``attention``."""
         return self.driver.policy.guidance.mode
 
     @property
     def mask(self) -> float | None:
-        """The share of the picture that is steered; None for the whole picture."""
+        """Share of the positions in the picture that are steered; None for the whole picture."""
         return self.driver.policy.guidance.mask
 
     @property
     def user_previews(self) -> tuple[str, ...]:
-        """How users may see the unfinished images."""
+        """Per image, how users may see its previews: ``withhold``, ``blur`` or ``allow``."""
         return self.driver.user_previews
 
     def due(self, step: int, progress: float) -> bool:
@@ -147,7 +157,7 @@ class InProcess:
         return of is not None and self.driver.due(at, of)
 
     def owes_a_look(self) -> bool:
-        """Return whether the host should ask again at the end; the session itself makes up for that here."""
+        """Return False: the package itself makes up for missing looks when the run ends."""
         return False
 
     def look(
@@ -161,7 +171,7 @@ class InProcess:
         effective: bool = True,
         ended: bool = False,
     ) -> None:
-        """Look at a step's predictions, and hold the negatives."""
+        """Look at a step's predicted images, and keep the resulting negatives; see :meth:`Batch.look`."""
         from dnp_guard.generation.host import Pictures  # noqa: PLC0415
 
         at = self._step(step, progress, sigma, effective=effective)
@@ -169,10 +179,10 @@ class InProcess:
         self._hold()
 
     def settle(self, images: Sequence[Any]) -> tuple[int, ...]:
-        """Make the final look at the finished images of the current attempt.
+        """Make the final look: have the finished images of the current attempt judged.
 
         Returns:
-            Images whose new pictures stand; the others are delivered as their earlier attempt drew them.
+            Indices of the images whose new pictures are delivered; the others keep the picture of the earlier attempt.
         """
         from dnp_guard.generation.redrawing import attempted  # noqa: PLC0415 (it may not be installed)
 
@@ -184,27 +194,27 @@ class InProcess:
 
     @property
     def drawn(self) -> tuple[int, ...]:
-        """The images that the current attempt draws."""
+        """Indices of the images that the current attempt generates."""
         return self.driver.session.state.drawn
 
     @property
     def retries(self) -> int:
-        """The number of times that an image may be drawn again."""
+        """How often an image may be generated again after the final look."""
         retries = self.driver.policy.retries
         return retries.most if self._can and retries is not None else 0
 
     def again(self) -> tuple[int, ...]:
-        """Begin to draw the images again whose final look asks for it, and hold their negatives.
+        """Begin another attempt at the images whose final look asks for it, and keep their new negatives.
 
         Returns:
-            These images.
+            Indices of these images; empty if there are none.
         """
         if self._pending:
             self._hold()
         return self._pending
 
     def give_up(self, error: Exception) -> None:
-        """End a failed attempt; the action ``otherwise`` applies to its images."""
+        """End a failed retry; its images get the outcome that the policy sets for images that are not retried."""
         if not self._pending:
             return
         self._pending = ()
@@ -221,17 +231,17 @@ class InProcess:
         self.negatives[:] = map(_negative, to_hold(self.driver.session.state))
 
     def attention_lost(self) -> None:
-        """Note that the host could not steer in attention space, and hold negatives of another mode."""
+        """Note that the host could not steer in attention space, and keep negatives of another mode instead."""
         self.driver.attention_lost()
         self._hold()
 
     def missed(self, error: Exception) -> None:
-        """Note a failure at a step; the next step is looked at."""
+        """Note that a look failed; the next step is due."""
         self.failure = str(error) or type(error).__name__
         self.driver.missed(None, error)
 
     def abandon(self) -> None:
-        """Close a session that had no final look."""
+        """End the generation without finished images, unless the final look has ended it."""
         if self.driver is not None and self._outcomes is None:
             self.driver.abandon("the run ended without finished images")
             self._guard.finished(self.driver)
@@ -242,15 +252,15 @@ class InProcess:
         return False
 
     def action(self, index: int) -> str:
-        """Return the action on a finished image: ``pass``, ``blur`` or ``block``; ``block`` without any look."""
+        """Return the action on a finished image: ``pass``, ``blur`` or ``block``; ``block`` without a final look."""
         return _ACTIONS.get(str(self._outcomes[index]), "pass") if self._outcomes is not None else "block"
 
     def decision(self, index: int) -> str:
-        """Return the outcome of an image; an image without any look is withheld."""
+        """Return the outcome of an image as the audit names it; ``failed_closed`` without a final look."""
         return str(self._outcomes[index]) if self._outcomes is not None else "failed_closed"
 
     def words(self, index: int) -> str:
-        """Return the words that a person reads in place of a withheld image."""
+        """Return the text to show a person in place of a withheld image."""
         from dnp_guard.hosts import withheld  # noqa: PLC0415 (there where the guard runs in process)
 
         if self._outcomes is None or self.driver is None:
@@ -274,7 +284,7 @@ class InProcess:
 
 
 def _negative(held: Any) -> Negative | None:
-    """Convert a negative of the package to one of the service's form."""
+    """Convert a negative of the package ``dnp_guard`` to the form that the service sends."""
     if held is None:
         return None
     how = held.attention

@@ -1,4 +1,4 @@
-"""The nodes: DNP Guard patches a model, Final Look looks at images, Guard Report sums up the runs."""
+"""Define the nodes: *DNP Guard* guards a model, *Final Look* checks images, *Guard Report* sums up the guarded runs."""
 
 from __future__ import annotations
 
@@ -20,43 +20,43 @@ _MODES = ["auto", "in process", "service"]
 _TEXT = ("STRING", {"default": "", "multiline": False})
 _COLOURS = 3
 METADATA = "dnp_guard"
-"""Key of a picture's metadata that holds outcome and request per *Final Look* and image."""
+"""Key of a picture's metadata that holds the outcome and the record's id per *Final Look* node and image."""
 
 _STRICTEST = ("pass", "blur", "block")
 _MILDEST_FIRST = ("failed_open", "unasked", "clean", "monitored", "steered", "blurred", "blocked", "failed_closed")
 
 
 class DNPGuard:
-    """A model whose runs are looked at and steered, whatever samples with it."""
+    """The node *DNP Guard*: it outputs a model whose sampler runs are guarded, whatever node samples with it."""
 
     CATEGORY = "DNP Guard"
-    DESCRIPTION = "Looks at the image while it is denoised, and steers away from what the policy forbids."
+    DESCRIPTION = "Looks at images while they are denoised, and steers them away from content that the policy forbids."
     RETURN_TYPES = ("MODEL", "DNP_GUARD")
     RETURN_NAMES = ("model", "guard")
     FUNCTION = "patch"
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802 (ComfyUI's name)
-        """Return the inputs; ``vlm`` and ``service`` are ignored if the operator has locked them."""
+        """Return the node's inputs; ``mode``, ``vlm`` and ``service`` are ignored if the operator has locked them."""
         return {
             "required": {
                 "model": ("MODEL",),
-                "clip": ("CLIP", {"tooltip": "Encodes what is steered away from."}),
+                "clip": ("CLIP", {"tooltip": "Encodes the texts that images are steered away from."}),
                 "policy": (
                     *_TEXT[:1],
-                    {**_TEXT[1], "tooltip": "A policy; beside the operator's, one to be stricter by."},
+                    {**_TEXT[1], "tooltip": "A policy; the operator's, if there is one, applies as well."},
                 ),
-                "mode": (_MODES, {"tooltip": "auto: in process where there is a backend, else through the service."}),
+                "mode": (_MODES, {"tooltip": "auto: in process if there is a backend, otherwise through the service."}),
                 "vlm": (*_TEXT[:1], {**_TEXT[1], "tooltip": "In process: transformers:MODEL, openai:MODEL@URL …"}),
                 "service": (*_TEXT[:1], {**_TEXT[1], "tooltip": "Address of dnp-guard serve."}),
             },
-            "optional": {"vae": ("VAE", {"tooltip": "Decodes the looks; without it they are small and coarse."})},
+            "optional": {"vae": ("VAE", {"tooltip": "Decodes previews; without it they are small and coarse."})},
             "hidden": {"unique_id": "UNIQUE_ID"},
         }
 
     @classmethod
     def IS_CHANGED(cls, policy: str = "", mode: str = "auto", vlm: str = "", service: str = "", **_: Any) -> Any:  # noqa: N802
-        """Return a fingerprint of the judge of an image, so that another judge does not deliver a cached image."""
+        """Return a fingerprint of settings, policy and model, so that ComfyUI reuses no image that others judged."""
         if policy is None:  # the policy comes from another node, and its name is not known yet
             return float("nan")
         settings = chosen(load(), vlm=vlm, service=service, mode=mode)
@@ -67,7 +67,7 @@ class DNPGuard:
             contents = [judges.encode()]
         else:
             return float("nan")  # the service may have another policy by now
-        failures = COUNTS["failed_closed"] + COUNTS["failed_open"]  # after a failure an image is drawn again
+        failures = COUNTS["failed_closed"] + COUNTS["failed_open"]  # after a failure, generate the image again
         return sha256(b"\0".join([repr((settings, named, failures)).encode(), *contents])).hexdigest()
 
     def patch(
@@ -81,36 +81,36 @@ class DNPGuard:
         vae: Any = None,
         unique_id: str = "",
     ) -> tuple[Any, str]:
-        """Guard every run of a model."""
+        """Return a guarded clone of a model, and the id of this node for *Final Look* and *Guard Report*."""
         settings = chosen(load(), vlm=vlm, service=service, mode=mode)
         return Guarding(settings, policy, clip, vae, str(unique_id)).patched(model), str(unique_id)
 
 
 class FinalLook:
-    """The images that the policy lets pass: unchanged, blurred or blank."""
+    """The node *Final Look*: it outputs finished images unchanged, blurred or blank, as the policy decides."""
 
     CATEGORY = "DNP Guard"
-    DESCRIPTION = "Looks at finished images; what the policy does not let pass is blurred or blank."
+    DESCRIPTION = "Looks at finished images, and blurs or blanks those that the policy does not let pass."
     RETURN_TYPES = ("IMAGE", "STRING", "BOOLEAN", "STRING")
     RETURN_NAMES = ("images", "report", "withheld", "code")
     FUNCTION = "look"
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802 (ComfyUI's name)
-        """Return the inputs: images, and the guard of the model that drew them."""
+        """Return the node's inputs: the images, and the guard of the model that generated them."""
         return {
             "required": {"images": ("IMAGE",)},
             "optional": {
                 "guard": ("DNP_GUARD",),
-                "guards": ("STRING", {"default": "", "tooltip": "Ids of further DNP Guard nodes, with commas."}),
-                "policy": (*_TEXT[:1], {**_TEXT[1], "tooltip": "As at DNP Guard; for images that no guard drew."}),
+                "guards": ("STRING", {"default": "", "tooltip": "Ids of more DNP Guard nodes, separated by commas."}),
+                "policy": (*_TEXT[:1], {**_TEXT[1], "tooltip": "As at DNP Guard; for images of unguarded models."}),
             },
             "hidden": {"unique_id": "UNIQUE_ID", "graph": "DYNPROMPT", "metadata": "EXTRA_PNGINFO"},
         }
 
     @classmethod
     def IS_CHANGED(cls, **inputs: Any) -> Any:  # noqa: N802 (ComfyUI's name)
-        """Return the policy's fingerprint, for images without a guard in the workflow."""
+        """Return a fingerprint of settings, policy and model; see :meth:`DNPGuard.IS_CHANGED`."""
         return DNPGuard.IS_CHANGED(policy=inputs.get("policy", ""))
 
     def look(
@@ -123,10 +123,10 @@ class FinalLook:
         graph: Any = None,
         metadata: Any = None,
     ) -> tuple[Any, str, bool, str]:
-        """Look at images, and withhold those that may not pass.
+        """Make the final look at images, and blur or blank those that may not pass.
 
         Returns:
-            The images, the report, whether any image is withheld, and the strictest outcome among them.
+            The images, a report with one line per image, whether any image is blocked, and the strictest outcome.
         """
         nodes = [node for node in (guard, *guards.split(",")) if node]
         if images.shape[-1] > _COLOURS:
@@ -143,7 +143,7 @@ class FinalLook:
         strictest = [max(batches, key=lambda batch: _rank(batch, index)) for index in range(len(shown))]
         decisions = [batch.decision(index) for index, batch in enumerate(strictest)]
         COUNTS.update(decisions)
-        if isinstance(metadata, dict):  # the nodes that save pictures write it into them
+        if isinstance(metadata, dict):  # nodes that save pictures write the metadata into the files
             rows = metadata.setdefault(METADATA, {}).setdefault(str(unique_id), [])
             rows += [{"outcome": word, "request": batch.request} for word, batch in zip(decisions, strictest)]
         words = [batch.words(index) for index, batch in enumerate(strictest)]
@@ -163,7 +163,7 @@ class FinalLook:
 
 
 class GuardReport:
-    """The findings and actions of the guard, as text and as a strip of pictures."""
+    """The node *Guard Report*: it shows the guard's work as text and as a sheet of pictures."""
 
     CATEGORY = "DNP Guard"
     DESCRIPTION = "Shows the findings of every step, the negatives, and the outcomes of the images."
@@ -174,16 +174,16 @@ class GuardReport:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802 (ComfyUI's name)
-        """Return the inputs; the images only make the report come after their final look."""
+        """Return the node's inputs; ``images`` only makes the report run after the images' final look."""
         return {"required": {"guard": ("DNP_GUARD",), "images": ("IMAGE",)}}
 
     @classmethod
     def IS_CHANGED(cls, **_: Any) -> float:  # noqa: N802 (ComfyUI's name)
-        """Return a new fingerprint, because the report is about the latest run."""
+        """Return a value that never equals itself, so that ComfyUI makes the report anew every time."""
         return float("nan")
 
     def report(self, guard: str, images: Any) -> dict[str, Any]:
-        """Report on the latest runs."""
+        """Report on the runs of the latest workflow that the *DNP Guard* node with the id ``guard`` guarded."""
         runs = RUNS.latest(guard)
         text, timeline = summary(runs), sheet(runs)
         shown = {"text": [text], "images": host.shown(timeline)}
@@ -191,7 +191,7 @@ class GuardReport:
 
 
 class Refused:
-    """A node in place of a workflow that cannot be guarded; the host's own validation refuses it, with the reason."""
+    """A node that replaces a workflow that cannot be guarded; it fails ComfyUI's validation with the reason."""
 
     CATEGORY = "DNP Guard"
     DEPRECATED = True  # nobody should put it into a workflow
@@ -201,26 +201,26 @@ class Refused:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802 (ComfyUI's name)
-        """Return the input, which is the reason."""
+        """Return the node's only input, the reason."""
         return {"required": {"reason": ("STRING", {"default": ""})}}
 
     @classmethod
     def VALIDATE_INPUTS(cls, reason: str) -> str:  # noqa: N802 (ComfyUI's name)
-        """Refuse with the reason for the client."""
+        """Return the reason, which ComfyUI reports to the client as a validation error."""
         return reason
 
     def refuse(self, reason: str) -> tuple[()]:
-        """Refuse if the host does not validate."""
+        """Raise the reason as an error, if ComfyUI runs the node without validation."""
         raise RuntimeError(reason)
 
 
 def _rank(batch: Any, index: int) -> int:
-    """Return how strict a batch is about an image."""
+    """Return the rank of the outcome that a batch gives an image, from mildest to strictest."""
     return _MILDEST_FIRST.index(batch.decision(index))
 
 
 def _looked_at(settings: Any, policy: str, shown: list[Image.Image]) -> Any:
-    """Make the final look at images that no guarded run drew: one look, without steering."""
+    """Judge images that no guarded run generated, and return the batch with their outcomes."""
     batch = batch_for(settings, policy, [""] * len(shown), {"host": host_of("FinalLook"), "run": {}})
     try:
         batch.open(None)
@@ -234,7 +234,7 @@ def _looked_at(settings: Any, policy: str, shown: list[Image.Image]) -> Any:
 
 
 def host_of(target: str) -> dict[str, str]:
-    """Return ``host{name, version, target}`` for the record."""
+    """Return the fields of ``host`` in the audit record: ``name``, ``version`` and ``target``."""
     return {"name": "comfyui", "version": host.version(), "target": target}
 
 

@@ -1,9 +1,9 @@
-"""Steer inside the cross-attention of a UNet by the host's own patches of its blocks.
+"""Steer inside the cross-attention of a UNet, through the patches that ComfyUI and Forge offer for its blocks.
 
-A ``BasicTransformerBlock`` of ComfyUI (``comfy/ldm/modules/attention.py``) and of Forge (``backend/nn/unet.py``) passes
-queries, keys and values of its ``attn2``, which reads the prompt, to its patch in ``transformer_options`` under
-``patches_replace``, and projects the patch's output. The guard's patches last for one evaluation only; a patch of
-another extension goes on working inside.
+A ``BasicTransformerBlock`` of ComfyUI (``comfy/ldm/modules/attention.py``) or of Forge (``backend/nn/unet.py``) reads
+the prompt in its layer ``attn2``. If ``transformer_options["patches_replace"]`` holds a patch for this layer, the
+block calls the patch with queries, keys and values, and projects its output. The guard installs its patches for one
+evaluation of the network only. A patch of another extension stays in use: the guard's patch calls it.
 """
 
 from __future__ import annotations
@@ -21,17 +21,19 @@ if TYPE_CHECKING:
     from .messages import Negative
 
     Block = tuple[str, int, int]
-    """``input``, ``middle`` or ``output``, its number, and the number of the transformer in it."""
+    """Key of a patch: ``input``, ``middle`` or ``output``, the block's number, and the transformer's number in it."""
 
 _ATTN2 = re.compile(r"(input|middle|output)_blocks?\.(\d+)\.(?:.*\.)?transformer_blocks\.(\d+)\.attn2")
 
 
 def parts(active: Mapping[int, Negative], context: Callable[[str], Tensor]) -> list[Part]:
-    """List the negatives that steer in attention space in the order in which they act, and join equal ones.
+    """List the negatives that steer in attention space, in the order in which they act.
+
+    Images whose negatives are equal share one entry.
 
     Args:
         active: maps the index of a steered image to its negative.
-        context: returns the conditioning of words, [1, tokens, width].
+        context: encodes words to their conditioning, [1, tokens, width].
     """
     alike: dict[Any, list[int]] = {}
     for image, negative in active.items():
@@ -46,7 +48,7 @@ def parts(active: Mapping[int, Negative], context: Callable[[str], Tensor]) -> l
 
 
 def blocks(network: Any) -> dict[Block, Any]:
-    """Return the layers that read the prompt by the names of their patches; none in another kind of network."""
+    """Return the ``attn2`` layers of a UNet by the keys of their patches; empty for another kind of network."""
     layers: dict[Block, Any] = {}
     for name, module in network.named_modules() if hasattr(network, "named_modules") else ():
         if (match := _ATTN2.fullmatch(name)) and all(
@@ -59,13 +61,13 @@ def blocks(network: Any) -> dict[Block, Any]:
 
 
 class Patched:
-    """The patches for some evaluations of a network.
+    """Patches that steer the attention while the host evaluates a network.
 
     Args:
         layers: the layers, from :func:`blocks`.
-        acting: the negatives in the order in which they act.
-        attend: the host's own attention of queries, keys, values and the block's options.
-        prompt: number of the prompt among the host's conditionings, in ``cond_or_uncond``.
+        acting: the negatives in the order in which they act, from :func:`parts`.
+        attend: the host's own attention function of queries, keys, values and the block's options.
+        prompt: number that marks the prompt's rows in the host's ``cond_or_uncond``.
 
     Attributes:
         failure: the reason why an image was not steered; None if all were.
@@ -80,11 +82,11 @@ class Patched:
 
     @property
     def failure(self) -> Exception | None:
-        """Return the reason why an image was not steered; None if all were."""
+        """The error that kept an image from being steered; None if all were steered."""
         return self._error or (None if self._reached else NotReached("no layer of the network read the prompt"))
 
     def options(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return ``transformer_options`` with the patches; the host's own options stay unchanged."""
+        """Return a copy of the host's ``transformer_options`` with the patches added."""
         replaced = given.get("patches_replace", {})
         before = replaced.get("attn2", {})
         own = {

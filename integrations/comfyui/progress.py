@@ -1,9 +1,9 @@
-"""Tell which evaluations of the model begin a step of the sampler, and which are sub-steps of the running step.
+"""Tell which evaluations of the model begin a step of the sampler, and which belong to the running step.
 
-A sampler calls the model, then its callback, then, if it is of higher order, the model again. Nothing marks where the
-next step begins, so it is inferred from the noise level and from the number of evaluations in earlier steps. Only in
-the first step can a sub-step be mistaken for the next step: one at or below the next step's noise level, as in Heun's
-method. Pure.
+In every step, a sampler evaluates the model, calls its callback, and, if it is of higher order, evaluates the model
+again. Nothing marks the beginning of the next step, so it is inferred from the noise level and from the number of
+evaluations in earlier steps. A mistake is possible in the first step only: a second evaluation at or below the next
+step's noise level, as in Heun's method, is taken for the next step.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ _CLOSE = 1 + 1e-4
 
 
 class Progress:
-    """Follows one run of a sampler.
+    """The progress of one run of a sampler.
 
     Args:
-        sigmas: the noise levels of the run, as the sampler got them; empty if it chooses its own steps.
-        ends: its highest and its lowest noise level, if there are no ``sigmas``.
+        sigmas: the noise levels of the run, as passed to the sampler; empty if the sampler chooses its own steps.
+        ends: the highest and the lowest noise level of the run, needed without ``sigmas``.
     """
 
     def __init__(self, sigmas: Sequence[float], ends: tuple[float, float] | None = None) -> None:
@@ -38,7 +38,7 @@ class Progress:
         return len(self._sigmas) - 1 if self._sigmas else None
 
     def begins(self, sigma: float) -> bool:
-        """Count an evaluation of the model; return whether it is the first of a step."""
+        """Count an evaluation of the model at a noise level, and return whether it is the first of a step."""
         self._since += 1
         if self._a_step is not None:
             return self._since == self._a_step
@@ -47,10 +47,10 @@ class Progress:
         return sigma <= self._sigmas[min(self._step + 1, len(self._sigmas) - 1)] * _CLOSE
 
     def called_back(self, index: int, sigma: float) -> float:
-        """Note the callback of a step: all evaluations between two callbacks belong to one step.
+        """Note the callback of a step, and learn from it how many evaluations a step takes.
 
         Returns:
-            The fraction of the run that is done, 0…1.
+            The executed share of the run, 0…1.
         """
         if self._step is not None and index > self._step:
             self._a_step = self._since
@@ -60,7 +60,7 @@ class Progress:
         return index / self.total if self.total else self._done(sigma)
 
     def _done(self, sigma: float) -> float:
-        """Return the fraction of the noise that is gone: of its logarithm if the lowest level is known and not zero."""
+        """Return the share of the noise that is removed, 0…1; on a logarithmic scale if the run ends above zero."""
         high, low = self._ends or (sigma, 0.0)
         if sigma <= low or high <= low:
             return 1.0

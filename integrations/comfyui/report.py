@@ -1,4 +1,4 @@
-"""Report the findings and actions of the guard, as text and as a sheet of pictures."""
+"""Report the guard's work on the runs of a workflow, as text and as a sheet of pictures."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from .run import Run
 
 _SIDE = (96, 256)
-"""Smallest and largest longer side of a picture in the sheet, for captions and whole batches to fit."""
+"""Smallest and largest length of the longer side of a picture in the sheet, so that captions and batches fit."""
 
 _GAP, _LINE = 6, 16
 _GROUND, _INK, _STEERED = (24, 24, 24), (224, 224, 224), (240, 150, 40)
 
 
 def summary(runs: Sequence[Run]) -> str:
-    """Describe the runs of a workflow, line after line."""
+    """Describe runs in lines of text: the looked-at steps, every image's outcome, and failures of the guard."""
     lines = []
     for number, run in enumerate(runs, 1):
         images = f"{run.images} image{'s' * (run.images > 1)}"
@@ -35,9 +35,9 @@ def _drawn(run: Run, index: int) -> str:
 
 
 def sheet(runs: Sequence[Run]) -> Image.Image:
-    """Draw the sheet: one column per look, one row per image, run under run, with delivered pictures at the end.
+    """Draw a sheet of the pictures that the guard looked at, and of the delivered pictures in the last column.
 
-    A frame marks a picture after which the image was steered.
+    Every run has one row per image and one column per look. A frame marks a picture after which its image was steered.
     """
     parts = [_part(number, run) for number, run in enumerate(runs, 1) if run.timeline]
     width = max((part.width for part in parts), default=_SIDE[0])
@@ -72,6 +72,6 @@ def _part(number: int, run: Run) -> Image.Image:
 
 
 def _fitting(size: tuple[int, int]) -> tuple[int, int]:
-    """Scale a size to the sheet."""
+    """Scale the size of a picture to the limits :data:`_SIDE` of the sheet."""
     scale = min(max(*size, _SIDE[0]), _SIDE[1]) / max(size)
     return max(round(size[0] * scale), 1), max(round(size[1] * scale), 1)

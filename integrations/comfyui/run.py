@@ -1,4 +1,4 @@
-"""One run of a sampler under the guard, with its looks and the negatives that push its prediction."""
+"""Guard one run of a sampler: look at predicted images of due steps, and push later predictions away from negatives."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _OWN_STEPS = ("dpm_fast", "dpm_adaptive")
-"""Parts of the names of samplers that choose their own steps, whatever the given noise levels."""
+"""Parts of the names of samplers that choose their own steps and ignore the given noise levels."""
 
 
 class Run:
-    """One run of a sampler.
+    """One guarded run of a sampler.
 
     Args:
-        batch: the looks, in process or at the service.
+        batch: the guard of the run's batch of images, a ``Batch`` or an ``InProcess``.
         sampler: the sampler, from ComfyUI's guider.
         sigmas: the noise levels of the run.
-        guider: the guider of the run; its ``conds`` and ``cfg`` tell whether there is guidance.
-        clip: encodes negatives.
-        vae: decodes predictions; None to use the latent format's colours.
+        guider: ComfyUI's guider of the run; its ``conds`` and ``cfg`` tell whether there is guidance.
+        clip: text encoder for negatives.
+        vae: decoder of predictions; None to use the latent format's colours.
         given: ``latent_image``, ``denoise_mask`` and ``seed`` of the run.
-        attending: the run's part in the attention of the model.
+        attending: access to the model's cross-attention; None to create one.
 
     Attributes:
-        drawn_by: the node that samples, and its item of a list; None if the host does not tell.
-        timeline: the pictures of every look by step, covered as the policy asks.
-        held: the images that are steered after every look, by step.
-        delivered: the finished pictures after the final look; none before it.
-        judged: the finished pictures of a run that made its own final look; None before it or without one.
-        attempts: number of times that every image was drawn.
+        drawn_by: id of the node that samples, and the index of its list item; None if ComfyUI does not tell.
+        timeline: per looked-at step, the pictures of all images, covered as users may see them.
+        held: per looked-at step, the indices of the images that are steered afterwards.
+        delivered: the finished pictures after the final look; empty before it.
+        judged: the finished pictures that the run itself had judged; None if only a *Final Look* node does so.
+        attempts: per image, how many times it was generated.
     """
 
     def __init__(
@@ -85,36 +85,36 @@ class Run:
         self._last: tuple[int, Tensor] | None = None
 
     def start(self) -> None:
-        """Open the session.
+        """Begin to guard the batch.
 
         Raises:
-            Withheld: no session could be opened, and the images are withheld.
+            Withheld: the guard could not begin or the policy refuses the request, and the images are withheld.
         """
         self.batch.open(self._progress.total)
 
     @property
     def allowed(self) -> tuple[str, ...]:
-        """How the host's previews may show the images."""
+        """Per image, how ComfyUI's own previews may show it: ``withhold``, ``blur`` or ``allow``."""
         return tuple(self.batch.user_previews)
 
     @property
     def cfg(self) -> float:
-        """The guidance scale; 1 if the guider has no negative to guide from."""
+        """The guidance scale; 1 if the guider has no negative prompt."""
         return host.cfg(self._guider)
 
     @property
     def effective(self) -> bool:
-        """Whether a negative can take effect; in place of the unconditional that needs guidance."""
+        """Whether a negative can change the images; the mode ``replace`` needs a guidance scale other than 1."""
         return self.batch.mode in {"separate", "attention"} or not math.isclose(self.cfg, 1.0)
 
     def called_back(self, model: Any, step: int, x0: Tensor, sigmas: Tensor) -> None:
-        """Look at a step.
+        """Handle the sampler's callback of a step: look at its predicted images if that is due.
 
         Raises:
-            Withheld: the images will be withheld anyway, so the rest of the run would be in vain.
+            Withheld: the images will be withheld anyway, so the run need not go on.
         """
         try:
-            self._take()  # if a sub-step was mistaken for a step, the next step has begun nevertheless
+            self._take()  # the next step has begun, even if one of its evaluations was taken for a step of its own
             sigma = float(sigmas[step]) if self._progress.total is not None else self._sigma
             done = self._progress.called_back(step, sigma)
             self._last = (step, x0)
@@ -125,14 +125,14 @@ class Run:
         self._end_if_closed()
 
     def conditioned(self, executor: Any, model: Any, conds: Any, x: Tensor, sigma: Tensor, options: Any) -> Any:
-        """Wrap ComfyUI's evaluation of conditionings, and steer in the attention over the prompt."""
+        """Evaluate the model by ComfyUI's ``executor``, and steer in the cross-attention in the mode ``attention``."""
 
         def evaluate(with_options: Any) -> Any:
             return executor(model, conds, x, sigma, with_options)
 
         if self.batch.mode != "attention" or self._asks:
             return evaluate(options)
-        # The hook after guidance keeps count; this only finds out whether the evaluation begins a step.
+        # The hook after guidance counts this evaluation; here, a copy of the progress tells whether it begins a step.
         if copy(self._progress).begins(float(sigma.flatten()[0])) or self._own_steps:
             self._take()
         if not self._active:
@@ -150,7 +150,7 @@ class Run:
         return context
 
     def post_cfg(self, args: dict[str, Any]) -> Tensor:
-        """Push the guided prediction, as ComfyUI's hook after guidance."""
+        """Return the guided prediction, pushed away from the negatives; ComfyUI calls this after guidance."""
         self._sigma = float(args["sigma"].flatten()[0])  # the callback of a step follows its first evaluation
         if self._progress.begins(self._sigma) or self._own_steps:  # their steps differ in the number of evaluations
             self._take()
@@ -168,7 +168,7 @@ class Run:
             return args["denoised"]
 
     def sampled(self, model: Any) -> None:
-        """End the run.
+        """Handle the end of sampling: make the look that is still missing, if any.
 
         Raises:
             Withheld: the guard failed, and the images are withheld whatever they show.
@@ -183,25 +183,27 @@ class Run:
         self._end_if_closed()
 
     def settle(self, shown: Sequence[Image]) -> None:
-        """Make the final look, unless the run has made its own."""
+        """Make the final look at finished pictures, unless the run itself has made it."""
         if self.judged is None:
             self.batch.settle(shown)
 
     def shows_other(self, shown: Sequence[Image]) -> bool:
-        """Return whether a later node has changed the pictures that the run itself had judged."""
+        """Return whether these pictures differ from those that the run itself had judged: a later node changed them."""
         return self.judged is not None and any(
             one.tobytes() != other.tobytes() for one, other in zip(self.judged, shown)
         )
 
     def second_chances(self, made: Tensor, draw: Callable[[], Tensor]) -> Tensor:
-        """Judge a finished run, and draw the images again whose verdicts ask for it.
+        """Have the finished images judged, and generate those again whose verdict is ``retry``.
+
+        Do nothing if the policy or the host does not allow retries; a *Final Look* node judges the images then.
 
         Args:
             made: the finished latents.
             draw: repeats the run from the same noise.
 
         Returns:
-            The latents, with the rows of later attempts in them.
+            The latents to deliver, in which successful retries have replaced the rows of their images.
         """
         if not self.batch.retries:
             return made
@@ -229,7 +231,7 @@ class Run:
             raise Withheld(f"DNP Guard withholds the images: {self.batch.failure}")
 
     def begin_again(self, images: Sequence[int]) -> None:
-        """Begin another attempt at some images of the batch."""
+        """Reset the progress for another attempt at some images of the batch, and apply their new negatives."""
         self._progress = Progress(*self._levels)
         self._seen = self._last = None
         for index in images:
@@ -259,7 +261,7 @@ class Run:
         host.reloaded(self._guider.model_patcher)
 
     def _hold(self) -> dict[int, Any]:
-        """Encode the held negatives, which take effect at the next step."""
+        """Encode the batch's current negatives, to take effect at the next step; return them by image index."""
         held = {index: negative for index, negative in enumerate(self.batch.negatives) if negative is not None}
         for negative in held.values():
             inside = negative.attention.parts if negative.attention is not None else ()
@@ -303,7 +305,7 @@ class Run:
 
 
 def _alike(active: Mapping[int, Any]) -> dict[tuple[str, float], list[int]]:
-    """Group the images whose negatives have the same words and scale."""
+    """Group the indices of images by the words and scale of their negatives; leave out negatives without a term."""
     alike: dict[tuple[str, float], list[int]] = {}
     for index, negative in active.items():
         if _has_term(negative):
@@ -312,5 +314,5 @@ def _alike(active: Mapping[int, Any]) -> dict[tuple[str, float], list[int]]:
 
 
 def _has_term(negative: Any) -> bool:
-    """Return whether a negative is a term of the prediction, and not only read by the attention."""
+    """Return whether a negative adds a term to the prediction, and does not steer in the attention only."""
     return negative.attention is None or negative.scale is not None

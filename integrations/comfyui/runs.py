@@ -1,7 +1,7 @@
-"""Keep the runs whose images have not had their final look yet, by the node that guards them.
+"""Keep the guarded runs by their *DNP Guard* node, until a *Final Look* node has judged their images.
 
-A workflow may sample several times with the model that one node guards. The graph tells which run drew an image: the
-node that sampled is among the nodes that made the image.
+A workflow may sample several times with the model of one *DNP Guard* node. The graph tells which run generated an
+image: the node that sampled is among the nodes that the image depends on.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from .settings import Settings
 
 _KEPT = 64
-"""Number of nodes whose latest runs are kept for reports."""
+"""Number of *DNP Guard* nodes whose latest runs are kept for reports."""
 
 
 class Runs:
-    """The open runs, and the latest runs for the reports."""
+    """The runs that await their final look, and every node's latest runs for reports."""
 
     def __init__(self) -> None:
         self._open: dict[str, list[Run]] = {}
@@ -27,10 +27,10 @@ class Runs:
         self._made_with: dict[str, tuple[Settings, str]] = {}
 
     def begin(self, node: str, run: Run, made_with: tuple[Settings, str]) -> None:
-        """Take in a run, and abandon the open runs of an earlier workflow.
+        """Add a run, and abandon the same node's open runs of an earlier workflow.
 
         Args:
-            node: the node that guards it.
+            node: id of the *DNP Guard* node.
             run: the new run.
             made_with: settings and policy of that node.
         """
@@ -46,21 +46,21 @@ class Runs:
             del self._latest[oldest], self._made_with[oldest]
 
     def abandon(self, node: str, run: Run) -> None:
-        """Give up a run without images."""
+        """Remove a run that failed before it had finished images, and end its session."""
         self._open[node] = [opened for opened in self._open.get(node, []) if opened is not run]
         run.batch.abandon()
 
     def settle(self, nodes: Sequence[str], pictures: Sequence[Any], made_of: Collection[str], item: int) -> list[Run]:
-        """Make the final looks of the open runs that drew the images.
+        """Make the final look of the open runs that generated the images, and close these runs.
 
         Args:
-            nodes: the guarding nodes.
+            nodes: ids of the *DNP Guard* nodes.
             pictures: the finished images.
-            made_of: the nodes that made the images; empty if unknown, which allows any node.
-            item: index in the list that the final look is mapped over, if the runs are mapped too.
+            made_of: ids of the nodes that the images depend on; empty if unknown, and then any node matches.
+            item: index of the current list item, if *Final Look* runs once per item; selects the runs of that item.
 
         Returns:
-            The runs that drew the images.
+            The runs that generated the images.
         """
         settled = []
         for node in nodes:
@@ -76,20 +76,20 @@ class Runs:
         return settled
 
     def latest(self, node: str) -> list[Run]:
-        """Return the runs of the latest workflow that this node guarded."""
+        """Return the runs that this *DNP Guard* node guarded in its latest workflow."""
         return self._latest.get(node, [])
 
     def made_with(self, nodes: Sequence[str]) -> tuple[Settings, str] | None:
-        """Return settings and policy of the first node that has guarded a run; None if none has."""
+        """Return settings and policy of the first of these nodes that has guarded a run; None if none has."""
         return next((self._made_with[node] for node in nodes if node in self._made_with), None)
 
 
 def made_of(graph: Any, name: str, key: str) -> set[str]:
-    """Return the nodes that made one input of a node; none if unknown.
+    """Return the ids of all nodes that one input of a node depends on; empty if unknown.
 
     Args:
-        graph: the running workflow, with ``get_node``; it has the nodes that were added during the run.
-        name: the node.
+        graph: ComfyUI's running workflow, with ``get_node``; it includes nodes that were added while it runs.
+        name: id of the node.
         key: name of the input.
     """
     names: set[str] = set()
@@ -106,12 +106,12 @@ def made_of(graph: Any, name: str, key: str) -> set[str]:
 def _inputs(graph: Any, name: str) -> dict[str, Any]:
     try:
         return dict(graph.get_node(name).get("inputs", {}))
-    except Exception:  # noqa: BLE001 (no graph, or no such node: nothing is said of it)
+    except Exception:  # noqa: BLE001 (without a graph or a node of this name, the inputs are unknown)
         return {}
 
 
 def _within(node: str, others: Collection[str]) -> bool:
-    """Return whether a node is among others or was added by one of them, whose id then begins its own."""
+    """Return whether a node is among others, or was added by one of them, whose id is then the prefix of its own."""
     return any(node == other or node.startswith(f"{other}.") for other in others)
 
 

@@ -1,4 +1,4 @@
-"""Start the guard service as a program of its own when it is first needed, and stop it with the host."""
+"""Start the guard service as a separate process when it is first needed, and stop it when the host exits."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 log = logging.getLogger("dnp_guard")
 
 _OF_THE_HOST = ("PYTHONPATH", "PYTHONHOME")
-"""Variables that would make the service import the host's packages in place of its own."""
+"""Environment variables to remove, because they would make the service import the host's packages."""
 
 _POLL_S = 0.25
 _STOP_S = 10.0
 
 
 class Service:
-    """A starter of one service, which stops only the service that it started.
+    """The guard service as a child process; a service that somebody else started is used and never stopped.
 
     Attributes:
-        process: the started service; None before its start and after its end.
+        process: the process that was started here; None before its start and after :meth:`stop`.
     """
 
     def __init__(self) -> None:
@@ -36,18 +36,18 @@ class Service:
         self._lock = threading.Lock()
 
     def ensure(self, client: Client, command: Sequence[str], within_s: float) -> bool:
-        """Make sure that a service answers; start one if none does.
+        """Check that the service answers, and start it if it does not.
 
         Args:
             client: client of the service.
-            command: command line that starts it; empty to start nothing.
+            command: command line that starts it; empty if somebody else starts it, and then nothing is checked.
             within_s: seconds to wait for it.
 
         Returns:
-            Whether the service is ready.
+            Whether the service is ready; true for an empty command.
         """
         if not command:
-            return True  # somebody else starts it; opening the session will tell
+            return True  # somebody else starts it; opening the session fails if nobody did
         with self._lock:
             if client.ready():
                 return True
@@ -64,7 +64,7 @@ class Service:
             return self._wait(client, within_s)
 
     def stop(self) -> None:
-        """Stop the started service, if there is one."""
+        """Stop the process that was started here, if it still runs."""
         process, self.process = self.process, None
         atexit.unregister(self.stop)
         if process is None or process.poll() is not None:

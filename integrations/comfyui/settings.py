@@ -1,7 +1,7 @@
-"""Read the operator's settings from ``dnp_guard.json`` beside this file and from the environment, which goes first.
+"""Read the operator's settings from ``dnp_guard.json`` beside this file; environment variables override them.
 
-If the file is there and ``locked``, or every workflow is guarded, a workflow can name a policy to be stricter by, and
-choose nothing else.
+If the file is ``locked``, or the server guards every workflow, a workflow may choose nothing but the name of a policy
+to apply on top of the operator's own.
 """
 
 from __future__ import annotations
@@ -20,29 +20,31 @@ if TYPE_CHECKING:
 FILE = Path(__file__).parent / "dnp_guard.json"
 _ENVIRONMENT = ("url", "token_file", "token", "policy", "vlm", "audit", "on_failure", "enforce")
 _ELSEWHERE = {"decoder"}
-"""Keys of the same file that another host's integration reads."""
+"""Keys of the same file that only the integration of another host reads."""
 
 _CHOICES = {"on_failure": ("closed", "open"), "enforce": ("off", "server")}
 
 
 class BadSettings(Exception):
-    """The settings cannot be used; nothing is generated until they are mended."""
+    """The settings cannot be used; nothing is generated until they are corrected."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of the guard.
+    """The operator's settings of the guard, after a workflow's permitted choices.
 
     Attributes:
         url: address of the guard service.
         token_file: file of its bearer token; ignored if ``DNP_GUARD_TOKEN`` is set.
         token: the bearer token.
-        policy: the policy in process; with the service, a further one to be stricter by. Empty for the default.
-        vlm: the backend in process; empty to use the service.
-        audit: destination of the records in process; empty for none.
-        on_failure: the reaction to a failure without a session, and so without a policy.
-        enforce: ``server`` guards every queued workflow, ``off`` only those with the nodes.
-        locked: whether workflows may not choose the backend.
+        policy: in process, the policy (empty for the default one); with the service, a policy to apply on top of the
+            service's own (empty for none).
+        vlm: backend of the vision-language model in process; empty to use the service.
+        audit: destination of the audit records in process; empty for none.
+        on_failure: ``closed`` or ``open``: whether to withhold images or let them pass if no session can be opened, so
+            that no policy says so.
+        enforce: ``server`` guards every queued workflow, ``off`` only workflows that contain the guard's nodes.
+        locked: whether workflows are kept from choosing the backend and the service.
         start: command line that starts the service; empty if somebody else starts it.
         start_s: seconds that a run may wait for a starting service.
     """
@@ -65,10 +67,10 @@ class Settings:
 
 
 def load(file: Path = FILE, environment: Mapping[str, str] = os.environ) -> Settings:
-    """Return the settings in force.
+    """Return the settings in force, from the file and the environment.
 
     Raises:
-        BadSettings: the file cannot be read or understood.
+        BadSettings: the file cannot be read or understood, or a setting has an invalid value.
     """
     settings = _from_file(file) if file.exists() else Settings()
     named = {name: environment.get(f"DNP_GUARD_{name.upper()}") for name in _ENVIRONMENT}
@@ -82,17 +84,17 @@ def load(file: Path = FILE, environment: Mapping[str, str] = os.environ) -> Sett
 
 
 def chosen(settings: Settings, *, vlm: str, service: str, mode: str) -> Settings:
-    """Apply a workflow's choices to the settings, if it may choose.
+    """Return the settings with a workflow's choices, or unchanged if the operator has locked them.
 
     Args:
-        settings: the operator's.
-        vlm: a backend in process; empty for the operator's.
-        service: address of the service; empty for the operator's.
-        mode: ``in process``, ``service``, or ``auto``: in process if there is a backend.
+        settings: the operator's settings.
+        vlm: the workflow's backend in process; empty for the operator's.
+        service: the workflow's address of the service; empty for the operator's.
+        mode: ``in process``, ``service``, or ``auto``: in process if there is a backend, otherwise the service.
     """
     if settings.locked or settings.enforce == "server":
         return settings
-    # The token is for the service of the operator, and goes to no other.
+    # The token belongs to the operator's service, and must not be sent to another.
     elsewhere = service.rstrip("/") not in {"", settings.url.rstrip("/")}
     settings = replace(settings, url=service, token="") if elsewhere else settings
     return replace(settings, vlm="" if mode == "service" else vlm or settings.vlm)

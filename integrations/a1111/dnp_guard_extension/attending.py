@@ -1,7 +1,7 @@
-"""Steer inside the host's attention over the prompt, for one call of the denoiser at a time.
+"""Steer inside the cross-attention of the host's UNet, where it reads the prompt, during single calls of the denoiser.
 
-Forge and reForge have patches for the blocks of their UNet. AUTOMATIC1111 has none, so hooks on its layers ``attn2``
-serve for the call. Patches and hooks are removed after the call.
+Forge and reForge offer patches for the blocks of their UNet. AUTOMATIC1111 offers none, so PyTorch hooks on its
+cross-attention layers (``attn2``) take their place. Patches and hooks are removed after every call.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from .messages import Negative
 
 MEASURED = ".attention.json"
-"""Ending of the file beside a checkpoint that holds the measurement of steering in attention space."""
+"""Suffix of the file beside a checkpoint that holds the measurement of steering in attention space."""
 
 
 class Attending:
-    """The guard's part in the attention of one sampling pass.
+    """A controller of the steering in the attention, for the denoiser calls of one sampling pass.
 
     Args:
-        shown: whether steering there was shown to work for the checkpoint that the batch began with.
+        shown: whether steering in the attention was shown to work for the checkpoint that the batch began with.
     """
 
     def __init__(self, *, shown: bool | None = None) -> None:
@@ -45,13 +45,13 @@ class Attending:
     def begins(
         self, at: host.Call, prompts: int, active: Mapping[int, Negative], context: Callable[[str], torch.Tensor]
     ) -> None:
-        """Prepare the steering of the next call of the denoiser; :meth:`ends` reports a failure.
+        """Install patches or hooks for the next call of the denoiser; :meth:`ends` reports a failure.
 
         Args:
             at: the call.
-            prompts: number of rows of prompts; more than images if the host composes prompts.
+            prompts: number of rows of prompts; larger than the number of images if prompts are composed with ``AND``.
             active: maps the index of a steered image to its negative.
-            context: returns the conditioning of words, [1, tokens, width].
+            context: encodes words to their conditioning, [1, tokens, width].
         """
         try:
             self._check_the_checkpoint()
@@ -60,10 +60,10 @@ class Attending:
             self._failure = error
 
     def _check_the_checkpoint(self) -> None:
-        """Check that the attention is still reached: a refiner or a hires pass may have loaded another checkpoint.
+        """Check that the loaded checkpoint can be steered: a refiner or a hires pass may have loaded another one.
 
         Raises:
-            NotReached: the attention is out of reach, or only the first checkpoint was shown to be steered there.
+            NotReached: it has no known attention layers, or steering was shown to work for the first checkpoint only.
         """
         checkpoint = host.checkpoint()
         if checkpoint != self._checkpoint:
@@ -82,7 +82,7 @@ class Attending:
             self._steering = self._stack.enter_context(layers.steered(acting, in_order(at.images, prompts)))
 
     def ends(self) -> Exception | None:
-        """Restore the model, and return the reason why an image was not steered; None if all were."""
+        """Remove patches and hooks; return the error that kept an image from being steered, or None."""
         self._stack.close()
         steering, self._steering = self._steering, None
         failure, self._failure = self._failure, None
@@ -97,7 +97,7 @@ class Attending:
 
 
 def reached() -> bool | None:
-    """Return whether steering there was shown to work for the checkpoint; None if the attention is out of reach."""
+    """Return whether a file says that steering the attention works for the checkpoint; None if it cannot be tried."""
     model = shared.sd_model
     network = _network(model)
     if not hasattr(network, "named_modules"):
@@ -114,7 +114,11 @@ def _network(model: Any) -> Any:
 
 
 def in_order(images: int, prompts: int) -> Callable[[torch.Tensor], dict[int, int]]:
-    """Return a finder of the prompts' rows, which the host evaluates before the unconditional, in one or more calls."""
+    """Return a function that finds the prompts' rows in the context of one evaluation of the UNet.
+
+    The host evaluates the rows of all prompts before the unconditional ones, in one or more evaluations. The function
+    counts the rows over these evaluations, and maps the index of an image to its row in the current one.
+    """
     done = 0
 
     def rows(context: torch.Tensor) -> dict[int, int]:
@@ -128,7 +132,7 @@ def in_order(images: int, prompts: int) -> Callable[[torch.Tensor], dict[int, in
 
 
 def _attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, options: dict[str, Any]) -> torch.Tensor:
-    """Attend as a block of the host does without a patch."""
+    """Compute the attention with the host's own function, as its blocks do without a patch."""
     made: torch.Tensor
     try:
         from backend.attention import attention_function  # noqa: PLC0415 (only Forge has it)

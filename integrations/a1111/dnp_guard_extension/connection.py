@@ -1,4 +1,4 @@
-"""HTTP to the guard service at one address with one token, and the failures of a request."""
+"""Send HTTP requests to the guard service with a bearer token, and turn every failure into a :class:`ServiceFailed`."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from typing import Any
 _LARGEST_ANSWER = 4 * 1024 * 1024
 
 _NOT_THE_REQUEST = (401, 408, 429)
-"""Statuses below 500 that are not the request's fault."""
+"""Statuses below 500 that the contents of the request did not cause."""
 
 _OWN = "urn:dnp-guard:problem:"
-"""Beginning of the types of the service's own problems."""
+"""Prefix of the ``type`` in the problem documents (RFC 9457) that the service itself sends."""
 
 _BUSY = f"{_OWN}busy"
-"""The service's own problem, below 500, that is not the request's fault either."""
+"""``type`` of the refusal of a busy service, which the contents of the request did not cause either."""
 
 _UNREACHED = (502, 503, 504)
-"""Statuses by which a proxy says that the service did not answer it."""
+"""Statuses by which a proxy reports that the service did not answer the proxy."""
 
 
 class ServiceFailed(Exception):
-    """The service did not serve the request.
+    """A request to the guard service got no usable answer.
 
     Attributes:
         reason: a short name: ``service_down``, ``service_refused``, ``request_refused``, ``bad_answer``.
-        request_caused: whether the request itself was at fault; such a failure is always closed.
-        features: features of the service that a refusal names; None if it names none.
+        request_caused: whether the request itself was at fault; the images are then withheld, whatever the policy says.
+        features: protocol features that the service names in a refusal; None if it names none.
         foreign: whether another server answered in place of the service, such as a proxy that asks for a login.
     """
 
@@ -44,7 +44,7 @@ class ServiceFailed(Exception):
 
 
 class Connection:
-    """Requests to one service.
+    """A sender of HTTP requests to one guard service.
 
     Args:
         url: address of the service, without a path.
@@ -59,14 +59,14 @@ class Connection:
         self._headers = {"Content-Type": "application/json"}
         if token:
             self._headers["Authorization"] = f"Bearer {plain_token(token)}"
-        # No proxy: pictures must not take a way that nobody chose.
+        # No proxy from the environment: pictures must go only where the operator chose.
         handlers: list[Any] = [urllib.request.ProxyHandler({}), _NoRedirect()]
         if self.url.startswith("https:"):
             handlers.append(urllib.request.HTTPSHandler(context=ssl.create_default_context()))
         self._opener = urllib.request.build_opener(*handlers)
 
     def ready(self, timeout: float = 2.0, path: str = "/readyz") -> bool:
-        """Return whether the service reports that it can guard, or answers at another path."""
+        """Return whether a GET of the path answers with 200; at the default path that means the service can guard."""
         try:
             with self._opener.open(self.url + path, timeout=timeout) as answer:
                 return bool(answer.status == HTTPStatus.OK)
@@ -74,10 +74,10 @@ class Connection:
             return False
 
     def call(self, method: str, path: str, body: dict[str, Any] | None, timeout: float) -> dict[str, Any]:
-        """Send a request, and return the JSON object of its answer.
+        """Send a request, and return the JSON object that the service answers.
 
         Raises:
-            ServiceFailed: there is no such answer.
+            ServiceFailed: the service did not answer, refused, or answered something else.
         """
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data, self._headers, method=method)  # noqa: S310 (checked)
@@ -137,5 +137,5 @@ def _refusal(error: urllib.error.HTTPError) -> ServiceFailed:
 
 
 def _named(error: object) -> str:
-    """Describe an error in the system's words, or else by its kind."""
+    """Return the operating system's message for an error, or its class name without one."""
     return (error.strerror if isinstance(error, OSError) else "") or type(error).__name__

@@ -1,4 +1,4 @@
-"""Serve the host's hooks for the script: settings, jobs, previews, the service and the counts."""
+"""Connect the hooks of the web UI's script with settings, jobs, live previews, the guard service and the counts."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).resolve().parent.parent
 SERVICE = Service()
-"""The one service of the host's life, which goes on when the page is reloaded."""
+"""The only service process of this host; it keeps running when the page is reloaded."""
 
 COUNTS: Counter[str] = Counter()
-"""Images by decision, since the host started."""
+"""Number of images per outcome since the host started."""
 
 _LIGHT_S = 1.0
-"""Seconds that the page may wait for the service's answer."""
+"""Seconds to wait for the service when the page shows whether it answers."""
 
 _CONSOLE = "/console/sign-in"
-"""Path of a page that exists on a service that shows its records."""
+"""Path of a page that exists only on a service with a console."""
 
 _ON_P = "dnp_guard_job"
 _INTERMEDIATE = ("-before-highres-fix", "-before-face-restoration", "-before-color-correction")
 
 
 class Guarding:
-    """The guard of one running host."""
+    """The guard of the running web UI, which handles its jobs one after the other."""
 
     def __init__(self, folder: Path = FOLDER) -> None:
         self._folder = folder
@@ -47,15 +47,15 @@ class Guarding:
         self._sampling: Job | None = None
         self._counts = COUNTS
         self.mode = ""
-        """``enforce`` or ``shadow``, the mode of the last job's policy."""
+        """``enforce`` or ``shadow``: the policy's mode in the last job; empty before the first one."""
         self._request = ""
 
     def install(self) -> None:
-        """Stand between the host and its live previews."""
+        """Cover the host's live previews as the policy asks."""
         self._previews.install()
 
     def remove(self) -> None:
-        """Restore the host, except the service, which stays while the page is reloaded."""
+        """Restore the host's previews and end the job; the service keeps running while the page is reloaded."""
         self._previews.remove()
         self._end()
 
@@ -69,21 +69,21 @@ class Guarding:
             return BadSettings(f"the settings of DNP Guard cannot be used: {type(error).__name__}: {error}")
 
     def defaults(self) -> Settings:
-        """Return the first values of the settings page."""
+        """Return the default values for the settings page: the extension's file, or built-in defaults if it is bad."""
         try:
             return configured.from_file(self._folder)
-        except Exception:  # noqa: BLE001 (as :meth:`settings` says of each job)
+        except Exception:  # noqa: BLE001 (every job reports it, by :meth:`settings`)
             return Settings()
 
     def fixed(self) -> dict[str, Any]:
-        """Return the settings in force that the page does not change."""
+        """Return the values of the settings that the settings page cannot change, by name."""
         names = configured.fixed(self._folder, self.defaults(), os.environ)
         settings = self.settings()
         in_force = settings if isinstance(settings, Settings) else self.defaults()
         return {name: getattr(in_force, name) for name in names}
 
     def light(self) -> str:
-        """Tell the page whether the service answers now."""
+        """Return a line for the page that says whether the service answers now."""
         settings = self.settings()
         if isinstance(settings, BadSettings):
             return f"✗ Nothing is generated: {settings}"
@@ -93,7 +93,7 @@ class Guarding:
         return f"✗ The guard service does not answer at {settings.url}.{later}"
 
     def last(self) -> str:
-        """Tell the page the mode and the record of the last job."""
+        """Return a line for the page with the policy mode and the audit record of the last job."""
         settings, request = self.settings(), self._request
         if not request:
             return "No image was guarded yet."
@@ -103,7 +103,12 @@ class Guarding:
         return f"Last job: {self.mode}, record {link}."
 
     def begin(self, p: Any, arguments: Sequence[Any]) -> None:
-        """Begin a job; guard ``p`` unless a user may switch the guard off and did."""
+        """Begin a job, and guard its processing object ``p`` unless the user has switched the guard off, if allowed.
+
+        Args:
+            p: the host's processing object.
+            arguments: arguments of the script, see :func:`settings.asked`.
+        """
         self._end()
         settings, client = self.settings(), None
         if isinstance(settings, Settings):
@@ -120,40 +125,40 @@ class Guarding:
             SERVICE.ensure(client, settings.start, settings.start_s)
 
     def job(self, p: Any) -> Job | None:
-        """Return the job that guards a processing object."""
+        """Return the job that guards a processing object of the host; None if it is not guarded."""
         return getattr(p, _ON_P, None)
 
     def batch_begins(self, p: Any, prompts: Sequence[str], number: int) -> None:
-        """Begin a batch of a job, perhaps after another job that ran within the last one."""
+        """Begin a batch of a job; a script may have run another job since the job's previous batch."""
         job = self.job(p)
         if job is not None:
             self._running = job
             job.batch_begins(p, prompts, number * p.batch_size)
 
     def before(self, params: Any) -> None:
-        """Act before every call of the model; later callbacks of this call do not name their job."""
+        """Handle the callback before a call of the denoiser, and remember its job for the later callbacks."""
         self._sampling = self.job(getattr(params.denoiser, "p", None))
         if self._sampling is not None:
             self._sampling.before(params)
 
     def answered(self, params: Any) -> None:
-        """Act after every call of the model."""
+        """Handle the callback after a call of the denoiser, before guidance."""
         if self._sampling is not None:
             self._sampling.answered(params)
 
     def after(self, params: Any) -> None:
-        """Act after classifier-free guidance."""
+        """Handle the callback after classifier-free guidance."""
         if self._sampling is not None:
             self._sampling.after(params)
 
     def saved(self, params: Any) -> None:
-        """Cover a picture that the host saves on the way, before its final look."""
+        """Cover an intermediate picture that the host is about to save, such as the one before the hires fix."""
         job = self.job(params.p)
         if job is not None and any(suffix in Path(params.filename).stem for suffix in _INTERMEDIATE):
             params.image = job.delivered(params.image, getattr(params.p, "batch_index", 0))
 
     def end(self, p: Any) -> None:
-        """End a job."""
+        """End the job of a processing object, and remember its mode and record for :meth:`last`."""
         job = self.job(p)
         if job is not None:
             job.ends()
@@ -162,7 +167,7 @@ class Guarding:
             self._running = None
 
     def status(self) -> dict[str, Any]:
-        """Describe the work of the extension since the host started: images by decision."""
+        """Return the extension's version, the number of images per outcome, and an error of the settings, if any."""
         settings = self.settings()
         trouble = str(settings) if isinstance(settings, BadSettings) else ""
         return {"version": __version__, "images": dict(self._counts), "trouble": trouble}

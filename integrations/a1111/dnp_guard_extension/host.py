@@ -1,8 +1,9 @@
-"""Bridge the differences between the web UIs, by their abilities and never by their names.
+"""Hide the differences between AUTOMATIC1111, Forge and reForge, which are told apart by abilities and not by names.
 
-AUTOMATIC1111 passes the batch to the denoiser twice and calls back with both halves of its output. Forge and reForge
-pass it once and keep their model behind ``forge_objects``, and Forge has no unconditional at a guidance scale of 1. All
-of them call ``Sampler.callback_state`` once per step, however many calls of the denoiser a step takes.
+AUTOMATIC1111 passes a doubled batch (conditional and unconditional rows) to the denoiser, and its callback gets both
+halves of the output. Forge and reForge pass the batch once and keep their model in ``forge_objects``; Forge passes no
+unconditional at a guidance scale of 1. All of them call ``Sampler.callback_state`` once per sampling step, however
+many denoiser calls the step takes.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ if TYPE_CHECKING:
 
 
 _OF_RNG = ("shape", "seeds", "subseeds", "subseed_strength", "seed_resize_from_h", "seed_resize_from_w")
-"""Attributes that make up the state of the host's random numbers for a batch."""
+"""Attributes from which the host's random number generator of a batch can be built anew."""
 
 
 class Interrupted(sd_samplers_common.InterruptedException):
-    """Raised to end a job that must not go on; the host swallows all other exceptions of callbacks."""
+    """Raised in a callback to end the job; the host swallows all other exceptions of callbacks."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Call:
 
 
 def call(params: Any) -> Call:
-    """Read the parameters of a denoiser callback."""
+    """Return the denoiser call that a callback's parameters describe, reduced to one row per image."""
     rows = len(params.x) if params.text_uncond is None else params.text_uncond.shape[0]
     image = params.image_cond
     if isinstance(image, torch.Tensor) and len(image) >= rows:
@@ -63,9 +64,10 @@ def call(params: Any) -> Call:
 
 
 def steps(sampler: Any) -> int | None:
-    """Return the number of steps of this pass; None for a sampler without given noise levels, which counts otherwise.
+    """Return the number of steps of this sampling pass; None for a sampler that chooses its own noise levels.
 
-    These are DPM adaptive, which decides on the way, and DPM fast, whose steps take up to three calls.
+    These are DPM adaptive, which decides on their number while it runs, and DPM fast, whose steps take up to three
+    denoiser calls.
     """
     accepts = inspect.signature(sampler.func).parameters if callable(sampler.func) else {}
     total = sampler.model_wrap_cfg.steps
@@ -75,16 +77,17 @@ def steps(sampler: Any) -> int | None:
 
 
 def progress(denoiser: Any, sigma: float) -> float:
-    """Return the executed share of a whole run at a noise level, for samplers without a number of steps."""
+    """Return the executed share of a run, 0 to 1, by its current noise level; for samplers whose steps are unknown."""
     inner = denoiser.inner_model
     t = float(inner.sigma_to_t(torch.tensor([sigma], device=inner.sigmas.device)))
     return min(max(1 - t / (len(inner.sigmas) - 1), 0.0), 1.0)
 
 
 def counts(denoiser: Any) -> bool:
-    """Return whether the unconditional matters in this pass: at a guidance scale of 1 only for a sampler that uses it.
+    """Return whether the unconditional prediction affects the images of this sampling pass.
 
-    DDIM CFG++ (Chung et al., arXiv 2406.08070) does: it takes the noise to add from the unconditional only.
+    At a guidance scale of 1 it does so only with DDIM CFG++ (Chung et al., arXiv 2406.08070), which takes the noise to
+    add from the unconditional prediction.
     """
     extra, p = denoiser.sampler.sampler_extra_args, denoiser.p
     if extra.get("uncond") is None:
@@ -95,7 +98,7 @@ def counts(denoiser: Any) -> bool:
 
 
 def guided(at: Call) -> bool:
-    """Return whether the unconditional matters in this call of the denoiser; hosts can skip it to save time."""
+    """Return whether the host evaluates the unconditional in this denoiser call; options can skip it to save time."""
     denoiser = at.denoiser
     if at.uncond is None or not counts(denoiser):
         return False
@@ -108,12 +111,15 @@ def guided(at: Call) -> bool:
 
 
 def evaluate(at: Call, rows: Sequence[int], conditioning: Any) -> torch.Tensor:
-    """Evaluate the model itself with other conditioning; return x̂0, or noise for samplers by timesteps.
+    """Evaluate the model without guidance, on other conditioning than the host's.
 
     Args:
-        at: the host's call.
-        rows: rows of the images to evaluate.
-        conditioning: one row per image.
+        at: the host's call of the denoiser.
+        rows: indices of the images to evaluate.
+        conditioning: the conditioning of these images, one row per image.
+
+    Returns:
+        The model's output, one row per image: x̂0, or noise for samplers that count in timesteps.
     """
     index = torch.tensor(list(rows), device=at.x.device)
     x, sigma = at.x[index], at.sigma[index]
@@ -140,7 +146,10 @@ def _evaluate_forge(unet: Any, x: Any, sigma: Any, image: Any, conditioning: Any
 
 
 def _forge_sampling() -> tuple[Any, Any, Any]:
-    """Return the compiler of conditioning, its evaluator and the class of its parts; reForge has Forge's old names."""
+    """Return Forge's function that compiles conditioning, its function that evaluates it, and the class of a condition.
+
+    reForge has the same three under Forge's old names.
+    """
     try:
         from backend.sampling.condition import Condition, compile_conditions  # noqa: PLC0415 (only Forge has it)
         from backend.sampling.sampling_function import calc_cond_uncond_batch  # noqa: PLC0415 (as above)
@@ -170,7 +179,7 @@ def encode(p: Any, texts: Sequence[str]) -> Any:
 
 
 def resume(denoiser: Any) -> None:
-    """Load the denoiser again after another computation, for which Forge may have unloaded it."""
+    """Load the denoiser to the device again: Forge may have unloaded it for another computation."""
     forge = getattr(getattr(denoiser.inner_model, "inner_model", None), "forge_objects", None)
     if forge is not None:
         try:
@@ -181,13 +190,13 @@ def resume(denoiser: Any) -> None:
 
 
 def checkpoint() -> tuple[int, Any]:
-    """Identify the weights that conditioning depends on; a refiner replaces the weights but may keep the object."""
+    """Return a key that identifies the loaded weights: a refiner replaces the weights but may keep the model object."""
     info = getattr(shared.sd_model, "sd_checkpoint_info", None)
     return id(shared.sd_model), getattr(info, "filename", None)
 
 
 def negatives(denoiser: Any) -> list[str]:
-    """Return the user's own negative prompts at this step, one per image, with prompt editing resolved."""
+    """Return the user's negative prompts at the current step, one per image, with prompt editing resolved."""
     p = denoiser.p
     hires = getattr(p, "is_hr_pass", False)
     texts = list((getattr(p, "hr_negative_prompts", None) if hires else None) or p.negative_prompts)
@@ -202,7 +211,10 @@ def negatives(denoiser: Any) -> list[str]:
 
 
 def called_by_a_program() -> bool:
-    """Return whether the host's HTTP API makes this call; Forge's API sets a closed option just as its page does."""
+    """Return whether the current call comes from the host's HTTP API, by a search of the stack.
+
+    Forge's API sets a restricted option by the same call as its settings page does.
+    """
     frame = inspect.currentframe()
     while frame is not None:
         if str(frame.f_globals.get("__name__")).startswith("modules.api"):
@@ -212,11 +224,11 @@ def called_by_a_program() -> bool:
 
 
 def redraw(p: Any) -> Callable[[], torch.Tensor] | None:
-    """Return the host's own way to sample and decode the new batch again, from the same noise.
+    """Return a function that generates the current batch again from the same noise, by the host's own sampling.
 
     Returns:
-        A function that draws the batch again, as images [B, 3, H, W] of 0…1. None if the host has no such way, and
-        with a hires fix, whose second pass changes the state that the first one needs.
+        A function that returns the new images, [B, 3, H, W] of 0…1; None if the host offers no way, or with a hires
+        fix, whose second pass changes state that the first one needs.
     """
     rng = getattr(p, "rng", None)
     state = {name: getattr(rng, name, None) for name in _OF_RNG}
@@ -248,14 +260,14 @@ def redraw(p: Any) -> Callable[[], torch.Tensor] | None:
 
 
 def wrap_pass(sampler: Any, look: Callable[[dict[str, Any]], None], release: Callable[[], None]) -> None:
-    """Look at every step of a sampling pass, and have something released when it ends, however it ends.
+    """Wrap the methods of a sampler for one pass, to be called after every step and at the end.
 
-    The sampler is as before after the pass: in img2img the host has one for all batches of a job.
+    The sampler is restored after the pass, because in img2img the host uses one sampler for all batches of a job.
 
     Args:
-        sampler: every sampler of the host samples inside its ``launch_sampling``.
-        look: is called after every step, with the values that the host reports.
-        release: is called once the pass has ended: the host's model may raise in the middle.
+        sampler: the host's sampler; all of them sample inside their method ``launch_sampling``.
+        look: called after every step with the values that the host reports.
+        release: called after the pass, even if the pass raises.
     """
     report, launch = sampler.callback_state, getattr(sampler, "launch_sampling", None)
     before = dict(vars(sampler))
@@ -270,7 +282,7 @@ def wrap_pass(sampler: Any, look: Callable[[dict[str, Any]], None], release: Cal
         finally:
             release()
             for name, wrapper in wrappers.items():
-                if vars(sampler).get(name) is wrapper:  # and not another extension's, around this one
+                if vars(sampler).get(name) is wrapper:  # not if another extension has wrapped this wrapper
                     vars(sampler).pop(name)
                     vars(sampler).update({name: before[name]} if name in before else {})
 
@@ -279,12 +291,12 @@ def wrap_pass(sampler: Any, look: Callable[[dict[str, Any]], None], release: Cal
 
 
 def stopped() -> bool:
-    """Return whether the user has ended the job."""
+    """Return whether the user has interrupted or skipped the job."""
     return bool(getattr(shared.state, "interrupted", False) or getattr(shared.state, "skipped", False))
 
 
 def picture(latents: torch.Tensor, index: int, decoder: int) -> Any:
-    """Decode one image of latents [B, C, H, W]."""
+    """Decode one image of latents [B, C, H, W] to a picture, by the host's decoder of that number."""
     decoded = sd_samplers_common.sample_to_image(latents, index, decoder)
     if isinstance(decoded, torch.Tensor):
         from PIL import Image  # noqa: PLC0415 (development versions give levels [H, W, 3])
@@ -294,14 +306,14 @@ def picture(latents: torch.Tensor, index: int, decoder: int) -> Any:
 
 
 def tensor(shown: Any, like: torch.Tensor) -> torch.Tensor:
-    """Convert a picture to the host's form of a decoded one, [3, H, W] of 0…1, which it truncates to whole levels."""
+    """Convert a picture to a tensor [3, H, W] of 0…1 that the host's truncation turns into the same 8-bit values."""
     levels = torch.frombuffer(bytearray(shown.convert("RGB").tobytes()), dtype=torch.uint8)
     whole = levels.view(shown.height, shown.width, 3).permute(2, 0, 1).float()
     return ((whole + 0.25) / 255).clamp(max=1.0).to(like)
 
 
 def similarities(latents: torch.Tensor, before: torch.Tensor | None) -> list[float]:
-    """Return the cosine of every prediction with the earlier one; empty without an earlier one."""
+    """Return per image the cosine similarity of its prediction to the earlier one; empty without an earlier one."""
     if before is None or before.shape != latents.shape:
         return []
     cosines = torch.nn.functional.cosine_similarity(latents.flatten(1).float(), before.flatten(1).float())
@@ -309,7 +321,7 @@ def similarities(latents: torch.Tensor, before: torch.Tensor | None) -> list[flo
 
 
 def brought(p: Any) -> list[Any]:
-    """Return the pictures that a job starts from, without repetition."""
+    """Return the input pictures of an img2img job, without repetition."""
     from PIL import Image  # noqa: PLC0415 (kept beside its only other use)
 
     images = [image for image in getattr(p, "init_images", None) or () if isinstance(image, Image.Image)]
@@ -317,7 +329,7 @@ def brought(p: Any) -> list[Any]:
 
 
 def about(p: Any) -> dict[str, dict[str, Any]]:
-    """Describe host and run for the record."""
+    """Return the fields ``host`` and ``run`` that describe a job in the audit record."""
     try:
         from modules.launch_utils import git_tag  # noqa: PLC0415 (older hosts have none)
 

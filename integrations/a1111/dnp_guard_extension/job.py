@@ -1,8 +1,8 @@
-"""One job of the host, with its batches and sampling passes, between the host's hooks and the guard's parts.
+"""Guard one job of the web UI: connect its hooks with looks at predictions, steering and the final look.
 
-The host reports an exception of a hook and goes on as if nothing had happened. So every entry here catches its own
-exceptions and notes them. If the images must be withheld, it ends the job with the one exception that the host lets
-through.
+The host logs an exception of a hook and goes on as if nothing had happened. So every hook here catches its own
+exceptions and notes them as failures. If the images must be withheld, it ends the job with the only exception that the
+host lets through.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ log = logging.getLogger("dnp_guard")
 
 
 class Job:
-    """The guard of one processing object of the host.
+    """The guard of one job, which the host calls a processing object; it guards batch after batch.
 
     Args:
-        settings: settings of the job, or the :class:`BadSettings` that make it withhold everything.
-        client: client of the service.
-        counts: images of all jobs by decision.
+        settings: settings of the job, or a :class:`BadSettings` error, which makes it withhold everything.
+        client: client of the guard service; None with bad settings.
+        counts: number of images of all jobs per outcome, to be increased.
     """
 
     def __init__(self, settings: Settings | BadSettings, client: Client | None, counts: Counter[str]) -> None:
@@ -52,22 +52,22 @@ class Job:
 
     @property
     def user_previews(self) -> str:
-        """How users may see the unfinished images, which the host shows together."""
+        """How users may see the preview of all images together: ``withhold``, ``blur`` or ``allow``, the strictest."""
         allowed = self.batch.user_previews if self.batch is not None else ("withhold",)
         return next(word for word in ("withhold", "blur", "allow") if word in allowed)
 
     @property
     def mode(self) -> str:
-        """``enforce`` or ``shadow``, the mode of the policy in force; empty if unknown."""
+        """``enforce`` or ``shadow``: the mode of the policy in force; empty if unknown."""
         return self.batch.session.mode if self.batch is not None and self.batch.session is not None else ""
 
     @property
     def request(self) -> str:
-        """The id of the latest batch's records; empty without records."""
+        """Id under which the audit records of the latest batch are filed; empty without records."""
         return self.batch.request if self.batch is not None else ""
 
     def batch_begins(self, p: Any, prompts: Sequence[str], first: int) -> None:
-        """Begin a batch; ``first`` is its first image's index in the job."""
+        """Begin a batch; ``first`` is the index of its first image in the job."""
         self.ends()
         self.batch = None  # the verdicts of the earlier batch are not about this one
         self._first, self._frames, self._before_pass, self._done = first, 1, 0, 0
@@ -82,7 +82,7 @@ class Job:
             self.batch.failed(self._unusable)
 
     def pass_begins(self, sampler: Any) -> None:
-        """Begin a sampling pass: the first, or the hires fix."""
+        """Begin a sampling pass: the ordinary one, or the second one of a hires fix."""
         if self.batch is None:
             return
         if self._steering is not None:
@@ -93,17 +93,17 @@ class Job:
         host.wrap_pass(sampler, lambda values: self._guarded(lambda: self._look(values)), steering.released)
 
     def before(self, params: Any) -> None:
-        """Act before every call of the model."""
+        """Open the session if needed, and apply negatives before a call of the denoiser."""
         self._guarded(lambda: self._before(params), steers=True)
 
     def answered(self, params: Any) -> None:
-        """Act after every call of the model, in hosts that tell."""
+        """Keep what steering needs of the denoiser's output before guidance, in hosts with such a callback."""
         steering = self._steering
         if steering is not None:
             self._guarded(lambda: steering.answered(params), steers=True)
 
     def after(self, params: Any) -> None:
-        """Act after classifier-free guidance."""
+        """Apply negatives after classifier-free guidance."""
         steering = self._steering
         if steering is not None:
             self._guarded(lambda: steering.after(params), steers=True)
@@ -111,10 +111,11 @@ class Job:
                 self.batch.attention_lost()
 
     def batch_done(self, images: Any) -> None:
-        """Make the final look at a decoded batch, and withhold in place the images that may not be delivered.
+        """Make the final look at a decoded batch, generate images again if asked, and blank or blur withheld ones.
 
         Args:
-            images: [B, 3, H, W] of 0…1; for videos all frames, video after video. The host delivers this tensor.
+            images: [B, 3, H, W] of 0…1, changed in place, because the host delivers this tensor; for videos all frames,
+                video after video.
         """
         batch = self.batch
         if batch is None:
@@ -141,7 +142,7 @@ class Job:
         self._settled(batch, images)
 
     def _settled(self, batch: Batch, images: Any) -> None:
-        """Keep the outcomes of the images, and withhold in place those that may not be delivered."""
+        """Keep the outcomes for infotexts, count them, and overwrite the images that may not be delivered."""
         for index in range(len(batch.negatives)):
             self._said[self._first + index] = {
                 "DNP Guard": batch.line(index),
@@ -161,7 +162,7 @@ class Job:
             return image * 0 + 0.5
 
     def _log(self, batch: Batch) -> None:
-        """Log once on the host's console that images of a batch could not be checked."""
+        """Log an error on the host's console if the images of a batch could not be checked."""
         if batch.closed or batch.failed_open or batch.verdicts is None:
             became = "delivered unguarded" if batch.failed_open else "withheld"
             reason, request = batch.failure or "they were never looked at", batch.request or "none"
@@ -175,7 +176,7 @@ class Job:
         return batch.settle(finished)
 
     def _drawn_again(self, batch: Batch, images: Any) -> Any:
-        """Draw the batch of these images again with their held negatives; return None on failure."""
+        """Generate the batch again with the negatives of the retry; return the new images, or None on failure."""
         self._before_pass = self._done = 0
         self._seen = None
         try:
@@ -195,7 +196,7 @@ class Job:
         return drawn
 
     def delivered(self, picture: Any, index: int) -> Any:
-        """Return a picture of the current batch as it may be delivered; blank before the final look.
+        """Return a picture of the current batch as it may be delivered; a grey one before the final look.
 
         Args:
             picture: an image, or a frame of a video.
@@ -211,11 +212,12 @@ class Job:
             return pictures.blank(picture)
 
     def infotext(self) -> dict[str, Callable[..., str | None]]:
-        """Return the entries of an infotext, as functions that the host calls when it writes one."""
+        """Return the entries for the text that the host saves with an image, as functions that the host calls."""
 
         def entry(key: str) -> Callable[..., str | None]:
             def value(p: Any = None, index: int = 0, all_prompts: Any = None, **_: Any) -> str | None:
-                # Within its loop the host counts images by batch, after it by job; it may pass a copy of the prompts.
+                # In its loop over batches the host counts images from 0 per batch, and afterwards over the whole job.
+                # Only the number of prompts tells which: it may pass a copy of them.
                 within = p is not None and all_prompts is not None and len(all_prompts) < len(p.all_prompts)
                 return self._said.get(index + (p.iteration * p.batch_size if within else 0), {}).get(key)
 
@@ -224,7 +226,7 @@ class Job:
         return {key: entry(key) for key in ("DNP Guard", "DNP Guard request", "DNP Guard receipt")}
 
     def ends(self) -> None:
-        """Close the open session at the end of a job or before its next batch; keep the outcomes of the images."""
+        """Close the open session, at the end of a job or before its next batch; keep the outcomes of the images."""
         if self._steering is not None:
             self._steering.released()
             self._steering = None
@@ -241,7 +243,7 @@ class Job:
         self._steering.before(params)
 
     def _total(self, denoiser: Any) -> int | None:
-        """Return the steps that this batch executes, with those of a later hires pass."""
+        """Return the number of steps of this batch, including a later hires pass; None if unknown."""
         first = host.steps(denoiser.sampler)
         p = denoiser.p
         if first is None or not getattr(p, "enable_hr", False) or getattr(p, "is_hr_pass", False):
@@ -271,7 +273,12 @@ class Job:
         steering.prepare()
 
     def _guarded(self, work: Callable[[], None], *, steers: bool = False) -> None:
-        """Do something that may fail, and end the job if the failure withholds its images."""
+        """Call a function, note its failure, and end the job if the images are withheld or their verdicts are final.
+
+        Args:
+            work: the function, which may raise.
+            steers: whether its failure means that the current call is not steered.
+        """
         batch, steering = self.batch, self._steering
         if batch is None:
             return

@@ -1,4 +1,7 @@
-"""The answers of the guard service, as values."""
+"""Immutable values for the answers of the guard service: sessions, answers to looks, and verdicts.
+
+A look shows the images of one step to the service; a negative is a text that the host steers an image away from.
+"""
 
 from __future__ import annotations
 
@@ -7,22 +10,23 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Session:
-    """An open session of the service.
+    """The service's session for one batch of images.
 
     Attributes:
-        id: id of the session; the audit's records carry it as ``request``.
+        id: id of the session; its audit records carry it as ``request``.
         due: 0-based steps at which a look is due; None if the number of steps is unknown.
-        due_progress: the due steps as shares of the run.
-        mode: ``enforce`` or ``shadow``.
-        skip_similar: similarity to the last prediction looked at from which a look is skipped; None for never.
-        on_failure: ``closed``, ``open`` or ``last``.
-        look_s: seconds that a look may take.
-        user_previews: ``withhold``, ``blur`` or ``allow``.
-        guidance: how a negative enters the guidance; empty if the service does not tell.
-        drawn: the images of the current attempt: all of the batch, or those to draw again.
-        retries: number of times that an image may be drawn again.
-        asks: whether the policy asks about the request's own pictures.
-        refused: whether the policy refuses the request for one of its own pictures, which ends the session.
+        due_progress: the due steps as shares of the run, 0 to 1.
+        mode: ``enforce``, or ``shadow``, which records findings and withholds nothing.
+        skip_similar: skip a look if every prediction is at least this similar to the one shown last; None for never.
+        on_failure: whether a failure of the guard withholds the images: ``closed`` (it does), ``open`` (it does not)
+            or ``last`` (it does not if an earlier look was answered).
+        look_s: seconds to wait for the answer to a look.
+        user_previews: how users may see unfinished images: ``withhold``, ``blur`` or ``allow``.
+        guidance: how a negative steers: ``separate``, ``replace`` or ``attention``; empty if the service does not tell.
+        drawn: indices of the images of the current attempt: all of the batch, or those that are generated again.
+        retries: how often an image may be generated again after the final look.
+        asks: whether the policy asks about the request's input pictures.
+        refused: whether the policy refuses the request because of an input picture, which ends the session.
     """
 
     id: str
@@ -42,14 +46,14 @@ class Session:
 
 @dataclass(frozen=True)
 class Attention:
-    """How a negative steers the attention over the prompt.
+    """Parameters for steering in the cross-attention over the prompt, by :func:`attention.normalised`.
 
     Attributes:
-        phi: factor of the extrapolation.
+        phi: how far to extrapolate away from the negative; 1 changes nothing.
         tau: largest growth of a feature vector, as a factor.
-        alpha: share of the steered features.
-        parts: the negatives, which steer one after the other.
-        mask: share of the positions to steer.
+        alpha: share of the steered features in the mix with the original ones, 0 to 1.
+        parts: texts of the negatives, which steer one after the other.
+        mask: share of the image positions to steer, 0 to 1.
     """
 
     phi: float
@@ -61,13 +65,13 @@ class Attention:
 
 @dataclass(frozen=True)
 class Negative:
-    """The negative of one image.
+    """A text from the policy that one image is steered away from.
 
     Attributes:
-        text: words of the policy.
-        scale: scale of the separate term; None without such a term.
-        mode: ``separate``, ``replace`` or ``attention``.
-        attention: its parameters in that mode; None in the other modes.
+        text: the words.
+        scale: scale of a guidance term of its own; None without such a term.
+        mode: ``separate`` (a guidance term of its own), ``replace`` (in place of the negative prompt) or ``attention``.
+        attention: parameters of the mode ``attention``; None in the other modes.
     """
 
     text: str
@@ -78,14 +82,14 @@ class Negative:
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer to a look.
+    """The service's answer to a look at the images of one step.
 
     Attributes:
-        answered: whether the model answered; if not, the negatives stay in force.
-        negatives: the negatives, one per image; None for an image without one.
-        mode: how a negative enters the guidance.
-        previews: how the unfinished images may be shown: ``withhold``, ``blur`` or ``allow``; empty if the service
-            does not decide per image.
+        answered: whether the vision-language model answered; if not, earlier negatives stay in force.
+        negatives: one entry per shown image; None for an image that is not steered.
+        mode: how a negative steers: ``separate``, ``replace`` or ``attention``.
+        previews: per shown image, how users may see it unfinished: ``withhold``, ``blur`` or ``allow``; empty if the
+            service does not decide per image.
     """
 
     answered: bool
@@ -96,15 +100,15 @@ class Answer:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The verdict of the final look on one image.
+    """The service's verdict on one finished image.
 
     Attributes:
-        decision: the image's outcome.
-        action: ``pass``, ``blur`` or ``block``; for hosts that can draw again also ``retry``.
+        decision: name of the outcome in the audit record, such as ``failed_closed``.
+        action: ``pass``, ``blur`` or ``block``; also ``retry``, if the host can generate the image again.
         receipt: the service's signed receipt; None without one.
-        message: the words for a person in place of a withheld image; empty for the usual ones.
-        otherwise: the action in place of ``retry`` if the image is not drawn again.
-        earlier: whether the verdict is on the picture of the earlier attempt, which is then delivered.
+        message: text to show in place of a withheld image; empty for the usual one.
+        otherwise: the action in place of ``retry`` if the image is not generated again.
+        earlier: whether the verdict concerns the picture of the earlier attempt, which is then delivered.
     """
 
     decision: str

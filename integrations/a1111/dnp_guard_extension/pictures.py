@@ -1,4 +1,4 @@
-"""Prepare pictures for the service, and make the pictures that stand in place of withheld ones."""
+"""Encode pictures for requests to the service, and make the placeholders that replace withheld ones."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
 WITHHELD = "Image withheld"
 UNCHECKED = "Image withheld: it could not be checked"
-"""Words on a withheld picture if the service gives none."""
+"""Text on a withheld picture if the service gives none."""
 
 _REASONS = {
     "service_down": "the guard service does not answer",
-    "service_refused": "the guard service refuses to",
+    "service_refused": "the guard service refused to check it",
     "request_refused": "the guard service refuses the request",
-    "bad_answer": "the guard service answers what nobody understands",
+    "bad_answer": "the guard service gave an answer that could not be read",
 }
-"""Reasons for a person why a picture could not be checked, by the short name of the failure."""
+"""Readable reasons why a picture could not be checked, by the short name of the failure."""
 
 _GREY = (128, 128, 128)
 _INK = (255, 255, 255)
@@ -30,27 +30,27 @@ _SMALLEST = 9
 """Height of the smallest readable letters, in pixels."""
 
 _LOSSLESS = 6 * 1024 * 1024
-"""Most pixels of a batch whose PNG files fit into one request."""
+"""Largest number of pixels in a batch whose PNG files fit into one request."""
 
 _PREVIEW = 768
 """The longer side of a preview, in pixels; vision-language models look at fewer."""
 
 
 def preview_url(picture: Image.Image) -> str:
-    """Return a preview as a data URL."""
+    """Return a preview as a data URL, scaled down to what a vision-language model needs."""
     small = picture.convert("RGB")
     small.thumbnail((_PREVIEW, _PREVIEW))
     return _url(small, "JPEG")
 
 
 def finished_urls(finished: Sequence[Image.Image]) -> list[str]:
-    """Return finished pictures as data URLs, without loss for receipts, unless that exceeds a request."""
+    """Return finished pictures as data URLs: lossless PNG, on which receipts rely, or JPEG if they exceed a request."""
     pixels = sum(picture.width * picture.height for picture in finished)
     return [_url(opaque(picture), "PNG" if pixels <= _LOSSLESS else "JPEG") for picture in finished]
 
 
 def opaque(picture: Image.Image) -> Image.Image:
-    """Return a picture as it is judged and delivered, without transparency, which would show something else."""
+    """Return a picture as opaque RGB, so that what is delivered is what was judged, on any background."""
     if picture.mode == "RGB" and "transparency" not in picture.info:
         return picture
     shown = picture.convert("RGB")
@@ -66,12 +66,12 @@ def _url(picture: Image.Image, form: str) -> str:
 
 
 def from_tensor(image: Any) -> Image.Image:
-    """Return the picture of a tensor [3, H, W] of 0…1, truncated to whole levels as the host does."""
+    """Convert a tensor [3, H, W] with values 0…1 to a picture, truncating to 8 bits as the host does."""
     return Image.fromarray((image.detach().float() * 255).byte().permute(1, 2, 0).cpu().numpy())
 
 
 def blank(picture: Image.Image) -> Image.Image:
-    """Return a grey picture in the size of a withheld one."""
+    """Return a grey picture of the same size, to replace a withheld one."""
     return Image.new("RGB", picture.size, _GREY)
 
 
@@ -81,12 +81,12 @@ def blurred(picture: Image.Image) -> Image.Image:
 
 
 def acted(picture: Image.Image, action: str, words: str = "") -> Image.Image:
-    """Apply an action to a picture; any action but ``pass`` and ``blur`` withholds it.
+    """Return a picture as an action allows it: ``pass`` unchanged, ``blur`` blurred, any other replaced by grey.
 
     Args:
-        picture: the drawn picture.
-        action: action of the final look, or of a preview.
-        words: reason to write on a withheld picture; empty for a plain one.
+        picture: the generated picture.
+        action: action of the final look, or ``withhold``, ``blur`` or ``pass`` for a preview.
+        words: text to write on the grey picture; empty for none.
     """
     if action == "pass":
         return opaque(picture)
@@ -96,7 +96,7 @@ def acted(picture: Image.Image, action: str, words: str = "") -> Image.Image:
 
 
 def written(picture: Image.Image, words: str) -> Image.Image:
-    """Write words into the middle of a picture, as large as they fit; draw a crossed circle if they were too small."""
+    """Write words across the middle of a picture, as large as fits; if too small to read, draw a crossed circle."""
     drawing = ImageDraw.Draw(picture)
     for height in range(max(_SMALLEST, min(48, min(picture.size) // 7)), _SMALLEST - 1, -1):
         font = _font(height)
@@ -115,22 +115,22 @@ def written(picture: Image.Image, words: str) -> Image.Image:
 
 
 def unchecked(failure: str) -> str:
-    """Return the words on a picture that could not be checked, with the reason if it is known.
+    """Return the text for a picture that could not be checked, with the reason if it is known.
 
     Args:
-        failure: the failure, which begins with its short name.
+        failure: message of a :class:`ServiceFailed`, which begins with its short name.
     """
     reason = _REASONS.get(failure.partition(":")[0])
     return f"{UNCHECKED} ({reason})" if reason else UNCHECKED
 
 
 def steered(words: str, step: int) -> str:
-    """Name a negative and the step after which it came; -1 for the start of a further attempt."""
+    """Return a negative's words with the step after which they steer, as ``words@step``; -1 means from the start."""
     return f"{words}@{step}" if step >= 0 else f"{words} from the start"
 
 
 def _font(height: int) -> Any:
-    """Return Pillow's own font; old versions have one size only."""
+    """Return Pillow's built-in font in the given height; old versions of Pillow have one size only."""
     try:
         return ImageFont.load_default(height)
     except TypeError:

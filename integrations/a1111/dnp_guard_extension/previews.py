@@ -1,4 +1,4 @@
-"""Cover unfinished images for users, in live previews and in pictures that the host saves on the way."""
+"""Blur or hide the live previews that the host shows while a job runs, as the policy asks."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 class LivePreviews:
-    """A cover between the host and the picture that it shows while a job runs.
+    """A replacement for the host's method that shows a live preview.
 
     Args:
-        state: the host's state, whose ``assign_current_image`` shows the picture.
+        state: the host's state, whose method ``assign_current_image`` shows a preview.
         allowed: returns ``withhold``, ``blur`` or ``allow`` for the running job.
     """
 
@@ -23,11 +23,11 @@ class LivePreviews:
         self._allowed = allowed
 
     def install(self) -> None:
-        """Put the cover in place."""
+        """Replace the host's method."""
         self._state.assign_current_image = self._show
 
     def remove(self) -> None:
-        """Remove the cover."""
+        """Restore the host's method."""
         vars(self._state).pop("assign_current_image", None)
 
     def _show(self, image: Any) -> None:

@@ -1,6 +1,7 @@
-"""Read the operator's settings: the environment goes before the extension's file, the file before the settings page.
+"""Read the operator's settings: environment variables override the settings page, which overrides the extension's file.
 
-The token comes from the environment or a file only, because the host shows every option to users of its API.
+A file that is ``locked`` shuts the settings page out. The token comes from the environment or a file only, because the
+host shows every option of the page to users of its API.
 """
 
 from __future__ import annotations
@@ -19,27 +20,28 @@ FILE = "dnp_guard.json"
 """Name of the configuration file, in the extension's folder."""
 
 DECODERS = {"Full": 0, "Approx NN": 1, "Approx cheap": 2, "TAESD": 3}
-"""Maps the host's ways of decoding a preview to its numbers for them."""
+"""The host's methods of decoding a preview, mapped to the host's numbers for them."""
 
 ON_FAILURE = ("closed", "open")
 
 
 class BadSettings(Exception):
-    """The settings cannot be used; everything is withheld until they are mended."""
+    """The settings cannot be used; all images are withheld until they are corrected."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of the guard of a job.
+    """The settings that guard a job.
 
     Attributes:
         url: address of the guard service.
         token_file: file of the bearer token; ignored if ``DNP_GUARD_TOKEN`` is set.
         token: the bearer token.
-        policy: name of a further policy, to be stricter than the service's; empty for none.
-        on_failure: the reaction to a failure without a session, and so without a policy.
-        locked: whether users see these settings but cannot change them.
-        decoder: how a preview is decoded.
+        policy: name of a policy to apply on top of the service's own; empty for none.
+        on_failure: ``closed`` or ``open``: whether to withhold images or let them pass if no session can be opened, so
+            that no policy says so.
+        locked: whether users can see these settings but not change them.
+        decoder: how a preview is decoded, a key of :data:`DECODERS`.
         start: command line that starts the service; empty if somebody else starts it.
         start_s: seconds that a job may wait for a starting service.
         enabled: whether a job is guarded.
@@ -62,19 +64,19 @@ class Settings:
 
 
 OPTIONS = ("url", "policy", "on_failure", "locked", "decoder")
-"""The settings on the host's settings page."""
+"""Names of the settings that the host's settings page shows."""
 
 _FILE_KEYS = {"url", "token_file", "policy", "on_failure", "locked", "decoder", "start", "start_s"}
 _ENVIRONMENT = ("url", "token_file", "token", "policy", "on_failure")
 
 
 def option(name: str) -> str:
-    """Return the host's name of one of :data:`OPTIONS`."""
+    """Return the host's name for one of :data:`OPTIONS`."""
     return f"dnp_guard_{name}"
 
 
 def from_file(folder: Path) -> Settings:
-    """Read the extension's file over the defaults.
+    """Return the settings of the extension's file, with defaults for those that it does not name.
 
     Raises:
         BadSettings: the file cannot be read or understood.
@@ -94,12 +96,12 @@ def from_file(folder: Path) -> Settings:
 
 
 def load(folder: Path, options: Any, environment: Mapping[str, str]) -> Settings:
-    """Return the settings in force.
+    """Return the settings in force, from file, settings page and environment.
 
     Args:
-        folder: of the extension.
-        options: the host's options; read only if neither file nor environment locks them.
-        environment: ``DNP_GUARD_URL`` and so on.
+        folder: folder of the extension.
+        options: the host's options, which hold the values of the settings page; ignored if the file is locked.
+        environment: the environment variables, such as ``DNP_GUARD_URL``.
 
     Raises:
         BadSettings: the settings cannot be used.
@@ -115,17 +117,17 @@ def load(folder: Path, options: Any, environment: Mapping[str, str]) -> Settings
 
 
 def locked(folder: Path, settings: Settings) -> bool:
-    """Return whether the extension's file with these settings locks out the host's settings page."""
+    """Return whether the extension's file exists and its settings shut out the host's settings page."""
     return (folder / FILE).exists() and settings.locked
 
 
 def fixed(folder: Path, settings: Settings, environment: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the :data:`OPTIONS` that the settings page does not change.
+    """Return the names of :data:`OPTIONS` that the settings page cannot change.
 
     Args:
-        folder: of the extension.
-        settings: settings of its file.
-        environment: variables, which overrule the page for the settings that they name.
+        folder: folder of the extension.
+        settings: settings of the extension's file.
+        environment: environment variables, which override the settings page.
     """
     if locked(folder, settings):
         return OPTIONS
@@ -133,7 +135,11 @@ def fixed(folder: Path, settings: Settings, environment: Mapping[str, str]) -> t
 
 
 def checked(settings: Settings, where: str) -> Settings:
-    """Return the settings after a check of their values.
+    """Check the values of settings, and return the settings.
+
+    Args:
+        settings: the settings to check.
+        where: their source, such as a file, to be named in an error.
 
     Raises:
         BadSettings: a setting has an invalid value.
@@ -151,15 +157,15 @@ def checked(settings: Settings, where: str) -> Settings:
 
 
 def asked(settings: Settings, arguments: Sequence[Any], *, is_api: bool) -> Settings:
-    """Return the settings of one job, with the wishes of its request.
+    """Return the settings for one job, after applying what its request may choose.
 
-    A request may name a policy to be stricter by, if the operator has named none. A user of the page may switch the
-    guard off if that is not locked; a program that calls the API may not. Absent arguments change nothing.
+    A request may name a policy to apply on top, if the operator has named none. A user of the page may switch the
+    guard off if the settings are not locked; a program that calls the API may not. Missing arguments change nothing.
 
     Args:
         settings: the settings in force.
         arguments: arguments of the script: enabled, policy.
-        is_api: whether a program makes the request.
+        is_api: whether the request comes from a program through the host's API.
     """
     enabled, policy = (*arguments, None, None)[:2]
     if isinstance(policy, str) and policy and not settings.policy:

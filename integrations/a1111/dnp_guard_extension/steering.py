@@ -1,15 +1,16 @@
-"""Apply negatives inside the host's classifier-free guidance.
+"""Apply negatives, texts that images are steered away from, inside the host's classifier-free guidance.
 
-``replace`` puts a negative into the unconditional that the host is about to evaluate, which costs nothing. ``separate``
-has the model evaluated once more for the images concerned, after the host has combined its own answers, and adds delta
-to them (``attention`` steers inside the model, see ``attending``, and may have this term beside it):
+A negative has one of three modes. ``replace`` puts it into the negative prompt that the host is about to evaluate,
+which costs nothing. ``attention`` steers inside the model, see ``attending``. ``separate`` gives the negative a
+guidance term of its own, which ``attention`` may have as well: the model is evaluated once more for the steered images,
+and the term is subtracted after the host's own guidance:
 
     D' = D - s (D_n - D_u)
 
-where D is the sampler's input (x̂0 for samplers by sigma, noise for samplers by timesteps), D_n the model's output for
-the negative and D_u its output for the unconditional. This equals VL-DNP's equation (arXiv 2510.26052),
-e' = e_u + g (e_c - e_u) - s (e_n - e_u), in either form, because x̂0 is linear in e. Images without a negative keep
-every bit.
+where D is the guided output (x̂0 for samplers that count in sigmas, noise for samplers that count in timesteps), D_n
+the model's output for the negative, D_u its output for the unconditional, and s the negative's scale. This equals
+VL-DNP's equation (arXiv 2510.26052), e' = e_u + g (e_c - e_u) - s (e_n - e_u), for noise and for x̂0, because x̂0 is
+linear in e. Images without a negative stay the same bit for bit.
 """
 
 from __future__ import annotations
@@ -28,14 +29,14 @@ if TYPE_CHECKING:
 
 
 _BESIDE = 3
-"""Conditionings to keep beside those of the negatives that steer the attention one by one."""
+"""Number of recently used conditionings to keep in the cache, in addition to those that steer the attention."""
 
 
 class Steering:
-    """The negatives of one sampling pass at work.
+    """The steering of all images of a batch during one sampling pass.
 
     Args:
-        negatives: negatives in force, one per image; changed from outside between calls of the denoiser.
+        negatives: the current negatives, one per image; the owner changes this list between calls of the denoiser.
         shown: whether steering in attention space was shown to work for the checkpoint that the batch began with.
     """
 
@@ -44,7 +45,7 @@ class Steering:
         self.failed = False
         """Whether an error kept a negative from being applied."""
         self.lost = False
-        """Whether the attention was out of reach for a negative that should steer there."""
+        """Whether a negative of the mode ``attention`` could not be applied."""
         self._attending = Attending(shown=shown)
         self._guided = True
         self._call: host.Call | None = None
@@ -53,7 +54,7 @@ class Steering:
         self._skips: float | None = None
 
     def before(self, params: Any) -> None:
-        """Keep the model's input before a call, and replace the unconditional if a negative asks for it."""
+        """Prepare a denoiser call: keep its input, replace the negative prompt, and begin to steer the attention."""
         at = self._call = host.call(params)
         self._uncond = None
         self._guided = host.guided(at)
@@ -65,7 +66,10 @@ class Steering:
             self._attending.begins(at, params.text_cond.shape[0], inside, self._context)
 
     def prepare(self) -> None:
-        """Have the host evaluate the unconditional at every call while a negative replaces it; NGMS skips some."""
+        """Have the host evaluate the unconditional at every step while a negative replaces it.
+
+        The host's option *negative guidance minimum sigma* would skip it at some steps.
+        """
         if self._call is None:
             return
         extra = self._call.denoiser.sampler.sampler_extra_args
@@ -75,13 +79,13 @@ class Steering:
             extra["s_min_uncond"], self._skips = self._skips, None
 
     def answered(self, params: Any) -> None:
-        """Keep the model's output for the unconditional before guidance, if the host shows it."""
+        """Keep the model's output for the unconditional before guidance, if the host offers this callback."""
         at = self._call
         if at is not None and self._separate() and self._guided:
             self._uncond = params.x[-at.images :].clone()
 
     def after(self, params: Any) -> None:
-        """Add delta after guidance, for the images with a separate term."""
+        """Add the separate guidance term of every negative that has one to the guided output."""
         self.lost = self._attending.ends() is not None or self.lost
         at, separate = self._call, self._separate()
         if at is None or not separate:
@@ -100,13 +104,16 @@ class Steering:
         params.x = steered
 
     def works(self, mode: str) -> bool:
-        """Return whether a negative can take effect at later calls; in place of the unconditional that must matter."""
+        """Return whether a negative of this mode can change the image at later calls.
+
+        ``replace`` needs a sampling pass in which the unconditional matters.
+        """
         if self.failed or self._call is None:
             return False
         return mode != "replace" or host.counts(self._call.denoiser)
 
     def released(self) -> None:
-        """Undo the changes to the host."""
+        """Undo the changes to the host's model and sampler."""
         self._attending.ends()
         if self._call is not None and self._skips is not None:
             self._call.denoiser.sampler.sampler_extra_args["s_min_uncond"] = self._skips
@@ -132,17 +139,17 @@ class Steering:
         return context
 
     def _replaced(self, at: host.Call, replacing: Mapping[int, Negative]) -> Any:
-        """Replace the unconditional's rows of the images to steer.
+        """Return the unconditional conditioning, with the guard's negative in the rows of the images to steer.
 
-        The whole batch is encoded at once, so that all rows have the length of the longest; the host's own rows stay
-        if that length does not exceed theirs.
+        All rows of the batch are encoded together, so that they have the same number of tokens. If this is the host's
+        number too, the rows of the other images stay the host's own.
         """
         texts = host.negatives(at.denoiser)
         for row, negative in replacing.items():
             texts[row] = words.unconditional(negative.text, texts[row])
         mine = self._encode(texts)
         if mine.shape != at.uncond.shape:
-            return _each(mine, mine, lambda new, _: new)  # the host pads a dictionary in place, and this one is cached
+            return _each(mine, mine, lambda new, _: new)  # a copy: the host pads a dictionary in place
         unchanged = [row for row in range(at.images) if row not in replacing]
         return _each(mine, at.uncond, lambda new, own: _rows_of(new, own.to(new), unchanged))
 
@@ -154,7 +161,7 @@ class Steering:
         return self._encode([texts[row] for row in rows])
 
     def _encode(self, texts: Sequence[str]) -> Any:
-        """Encode with a cache, because every call needs the same negative until the next look."""
+        """Encode texts, with a cache, because all calls until the next look need the same negatives."""
         key = (host.checkpoint(), tuple(texts))
         if key not in self._encoded and self._call is not None:
             denoiser = self._call.denoiser
@@ -168,7 +175,7 @@ class Steering:
 
 
 def _each(first: Any, second: Any, function: Any) -> Any:
-    """Apply a function to two conditionings, tensor by tensor."""
+    """Apply a function to each pair of tensors of two conditionings, which are tensors or dictionaries of tensors."""
     if not isinstance(first, dict):
         return function(first, second)
     return type(first)({name: function(tensor, second[name]) for name, tensor in first.items()})

@@ -1,4 +1,7 @@
-"""Register DNP Guard with the host: the accordion, the settings page and the hooks, whose work is done elsewhere."""
+"""Register DNP Guard with the web UI: its accordion, its section of the settings page, and its hooks.
+
+The hooks do their work in ``dnp_guard_extension.guarding``.
+"""
 
 from __future__ import annotations
 
@@ -20,15 +23,18 @@ class DnpGuardScript(scripts.Script):
     """The script that guards every job of txt2img and img2img."""
 
     def title(self) -> str:
-        """Return the script's name in the API's ``alwayson_scripts``."""
+        """Return the script's name, which is also its key in the API's ``alwayson_scripts``."""
         return _TITLE
 
     def show(self, is_img2img: bool) -> Any:  # noqa: FBT001 (the host calls it so)
-        """Show the script always."""
+        """Have the script run for every job, in txt2img and in img2img."""
         return scripts.AlwaysVisible
 
     def ui(self, is_img2img: bool) -> list[Any]:  # noqa: FBT001 (the host calls it so)
-        """Build the accordion; the host may ask for it several times."""
+        """Build the accordion, and return its controls, whose values become the script's arguments.
+
+        The host may call this several times.
+        """
         settings = guarding.settings()
         free = isinstance(settings, Settings) and not settings.locked
         shown = settings if isinstance(settings, Settings) else Settings()
@@ -48,37 +54,37 @@ class DnpGuardScript(scripts.Script):
         return [enabled, policy]
 
     def process(self, p: Any, *arguments: Any) -> None:
-        """Begin a job."""
+        """Begin to guard a job; ``p`` is the host's processing object, and ``arguments`` are the script's controls."""
         guarding.begin(p, arguments)
 
     def process_batch(self, p: Any, *arguments: Any, **values: Any) -> None:
-        """Begin a batch."""
+        """Begin to guard a batch of a job."""
         guarding.batch_begins(p, values["prompts"], values["batch_number"])
 
     def process_before_every_sampling(self, p: Any, *arguments: Any, **values: Any) -> None:
-        """Begin a sampling pass."""
+        """Begin to guard a sampling pass: the ordinary one, or the second one of a hires fix."""
         job = guarding.job(p)
         if job is not None:
             job.pass_begins(p.sampler)
 
     def postprocess_batch(self, p: Any, *arguments: Any, **values: Any) -> None:
-        """Finish a decoded batch."""
+        """Make the final look at a decoded batch, and overwrite the images that are withheld."""
         job = guarding.job(p)
         if job is not None:
             job.batch_done(values["images"])
 
     def postprocess_image(self, p: Any, pp: Any, *arguments: Any) -> None:
-        """Deliver a finished image."""
+        """Replace a finished image that is withheld, before the host saves it."""
         job = guarding.job(p)
         if job is not None:
             pp.image = job.delivered(pp.image, p.batch_index)
 
     def postprocess_image_after_composite(self, p: Any, pp: Any, *arguments: Any) -> None:
-        """Deliver a finished image after the host has put the unpainted part back around it."""
+        """Replace a withheld image again, after the host has pasted the inpainted part into the original picture."""
         self.postprocess_image(p, pp)
 
     def postprocess(self, p: Any, processed: Any, *arguments: Any) -> None:
-        """End a job."""
+        """End the guarding of a job."""
         guarding.end(p)
 
 
