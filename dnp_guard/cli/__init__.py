@@ -48,7 +48,7 @@ _QUIET = {
     "TQDM_DISABLE": "1",
     "TRANSFORMERS_VERBOSITY": "error",
 }
-"""Environment that silences notices and progress bars of loading a model, which only distract."""
+"""Environment variables that silence the notices and progress bars of libraries while a model loads."""
 
 _USAGE = 2
 
@@ -76,7 +76,7 @@ def run(args: Sequence[str]) -> int:
         args: arguments after ``dnp-guard``.
 
     Returns:
-        The exit code: 0 for done, 1 if the answer is no, 2 for wrong usage or unreadable input.
+        The exit code: 0 for success, 1 if a check failed, 2 for wrong usage or unreadable input, 130 if aborted.
     """
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
@@ -98,7 +98,7 @@ def run(args: Sequence[str]) -> int:
 
 
 def build(commands: Iterable[str] = COMMANDS) -> typer.Typer:
-    """Build the application with some of its commands.
+    """Build the command-line application with some of its commands.
 
     Args:
         commands: names from :data:`COMMANDS`; only their modules are imported.

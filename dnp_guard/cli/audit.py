@@ -1,7 +1,7 @@
 """``dnp-guard audit``: verify a log, and show its records.
 
-A chain without a key reveals accidents and partial edits at their line. Rewriting to the end, or cutting the tail, is
-found only with a checkpoint stored elsewhere.
+The records form a hash chain without a key, which reveals accidents and edits of single lines. A log that was cut
+short, or rewritten from one line to the end, is recognised only by a checkpoint stored elsewhere.
 """
 
 from __future__ import annotations
@@ -67,9 +67,10 @@ def verify(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Verify the chain of a log, including its rotated files, and name the lines that were changed.
+    """Verify the hash chain of a log, including its rotated files, and name the lines that were changed.
 
-    Rewriting to the end, or cutting the tail, is found only with a checkpoint stored elsewhere.
+    A log that was cut short, or rewritten from one line to the end, is recognised only by a checkpoint stored
+    elsewhere.
     """
     if key is not None and checkpoint is None:
         raise AuditError("--key is for the signatures of checkpoints", hint="Add --checkpoint FILE.")
@@ -97,9 +98,9 @@ def checkpoint(
     origin: Annotated[str, typer.Option(help="Name of the log.")] = ORIGIN,
     purged: Annotated[bool, typer.Option("--purged", help="Vouch for every purge in the log.")] = False,
 ) -> None:
-    """Print the number of records of a log and its head, in the C2SP checkpoint format.
+    """Print a checkpoint of a log, its number of records and its last hash, in the C2SP checkpoint format.
 
-    Store it where a person who can change the log cannot change it.
+    Store the checkpoint where nobody who can change the log can change it.
     """
     result = verify_log(file)
     if not result.ok:
@@ -136,7 +137,7 @@ def picture_key(
 
 @app.command()
 def schema() -> None:
-    """Print the JSON Schema of a record."""
+    """Print the JSON Schema of an audit record."""
     print_json(record_schema())
 
 

@@ -38,7 +38,7 @@ def hold(
     release: Annotated[bool, typer.Option("--release", help="End the hold.")] = False,
     why: Annotated[str, typer.Option(help="Reason, for readers of the log.")] = "",
 ) -> None:
-    """Exempt the records of one generation from purges and erasures, and record it in the log."""
+    """Exempt the records of one generation from purges and erasures, or end the exemption; the log records either."""
     request = retention.hold(file, request, release=release, why=why)
     if not release:
         typer.echo(f"{request} is held: no purge or erasure removes it until 'audit hold --release'.")
@@ -67,7 +67,7 @@ def purge(
     dry_run: _DryRun = False,
     yes: _Yes = False,
 ) -> None:
-    """Remove older records that are not held; a tombstone keeps the rest verifiable.
+    """Remove old records, except those on hold; a tombstone in their place keeps the rest verifiable.
 
     'audit verify --checkpoint' accepts the purge only if the same checkpoints record it.
     """
@@ -116,9 +116,9 @@ def erase(
     dry_run: _DryRun = False,
     yes: _Yes = False,
 ) -> None:
-    """Remove every record of one person's generations; a tombstone keeps the rest verifiable.
+    """Remove every record of one person's generations; a tombstone in their place keeps the rest verifiable.
 
-    A held generation stays, and the log records that its erasure is waiting.
+    A generation on hold stays, and the log records that its erasure is waiting.
     """
     second = _second(checkpoint, sign)
     if dry_run or not yes:

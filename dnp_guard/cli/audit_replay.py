@@ -45,8 +45,9 @@ def replay(
 ) -> None:
     """Repeat a recorded generation, and show that the decisions are the same, or where they differ.
 
-    The prompt is not in the record: supply it, and it is checked. A generation with a sensitive finding is not
-    repeated. Under `queries: {wait: false}` the timing of verdicts varies, so that decisions may differ.
+    The record does not contain the prompt, only its hash, against which the supplied prompt is checked. A generation
+    with a sensitive finding is not repeated. Under `queries: {wait: false}` the timing of verdicts varies, so that
+    decisions may differ.
     """
     needs("lab", "dnp-guard audit replay")
     # torch and diffusers take seconds to import; --help should not
@@ -73,7 +74,7 @@ def _text(file: Path) -> str:
 
 
 def _key(log: Path) -> bytes:
-    """Return the key of the log's hashes, without creating one, since prompts were not hashed with it."""
+    """Return the key that hashed the prompts of a log; if it is lost, a placeholder, since a new key would not fit."""
     known = KEY_VARIABLE in os.environ or key_file(log).exists()
     return prompt_key(log) if known else b"\0"
 

@@ -40,7 +40,7 @@ _Until = Annotated[str | None, typer.Option(help="End of the period, exclusive."
 
 
 class Page(StrEnum):
-    """Formats of the report."""
+    """File formats of ``audit report``."""
 
     HTML = "html"
     MARKDOWN = "markdown"
@@ -48,7 +48,7 @@ class Page(StrEnum):
 
 
 class Table(StrEnum):
-    """Formats of the export."""
+    """File formats of ``audit export``."""
 
     CSV = "csv"
     PARQUET = "parquet"
@@ -142,7 +142,7 @@ def export(
 
 
 def _of(log: Log, policy: str | None, tenant: str | None) -> Iterator[dict[str, Any]]:
-    """Yield the records of a policy and a tenant.
+    """Yield the records of a log, or only those of one policy or tenant.
 
     Raises:
         AuditError: the log has no such policy or tenant.
@@ -162,7 +162,7 @@ def _of(log: Log, policy: str | None, tenant: str | None) -> Iterator[dict[str, 
 
 
 def _changes(file: Path, policy: str | None, tenant: str | None, first: str, last: str) -> list[RecordedChange]:
-    """List the changes in a period, optionally of one policy or tenant."""
+    """List the recorded changes to the guard in a period, or only those of one policy or tenant."""
     return [
         change
         for change in changes(_between(Log(file).only(*CHANGES), first, last))

@@ -39,7 +39,7 @@ def changes(
 ) -> None:
     """List the changes to the guard, with person, time and reason.
 
-    These are policies loaded and rejected, exceptions, overrides, holds, purges and erasures.
+    Changes are policies that were loaded or rejected, exceptions, overrides, holds, purges and erasures.
     """
     listed = list(recorded_changes(Log(file)))
     if listed:
@@ -132,7 +132,7 @@ def verdict(
 
 
 def show_images(log: Log, requests: Collection[str], category: str | None, decision: str | None, *, json: bool) -> None:
-    """Print one row per finished image of some generations, optionally only those of a category or decision."""
+    """Print one row per finished image of some generations, or only of those with a category or decision."""
     rows = [
         row
         for row in images(log)

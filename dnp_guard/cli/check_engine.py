@@ -16,7 +16,7 @@ _UNATTESTED = (
 
 
 def asked(url: str) -> Check:
-    """Ask an engine's middleware for the state of its workers."""
+    """Check that all workers of a serving engine are guarded, by asking the guard's middleware in the engine."""
     try:
         answer = httpx2.get(url.rstrip("/") + PATH, timeout=_WAIT_S)
     except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:

@@ -75,7 +75,7 @@ def packages() -> Iterator[Check]:
 
 
 def extras() -> Check:
-    """List the installed extras."""
+    """List the installed extras, the optional groups of dependencies."""
     there = [extra for extra in PACKAGES if not absent(extra)]
     missing = [extra for extra in PACKAGES if absent(extra)]
     names = ", ".join(there) or "none"
@@ -137,7 +137,7 @@ def loading() -> Iterator[Check]:
 
 
 def hosts() -> Check:
-    """List the pipelines that can be steered."""
+    """State which diffusers pipelines the guard can steer."""
     from dnp_guard.hosts.diffusers.prediction import SPACES  # noqa: PLC0415 (imports torch)
 
     pipelines = f"pipelines that give their denoiser a prompt, under {', '.join(sorted(SPACES))}"
@@ -166,7 +166,7 @@ def model(folder: Path) -> Check:
 
 
 def checkpoint(file: Path) -> Check:
-    """Say how hosts other than diffusers steer with a checkpoint in one file, without loading its weights."""
+    """State how ComfyUI, AUTOMATIC1111 and Forge steer with a single-file checkpoint, without loading its weights."""
     name = "checkpoint"
     try:
         needs("diffusers", "looking at a checkpoint")
@@ -249,7 +249,7 @@ def audit(path: Path) -> Check:
 
 
 def vlm(spec: str) -> Check:
-    """Check that the backend of a spec can be built, and describe it."""
+    """Check that the vision-language backend that a spec names can be built, and describe it."""
     name = "vision-language model"
     from dnp_guard.plugins import Plugins  # noqa: PLC0415 (only this check needs it)
     from dnp_guard.vlm import plugin  # noqa: PLC0415 (only this check needs it)
@@ -280,7 +280,7 @@ def plugins() -> Check:
 
 
 def tracing() -> Check:
-    """Check that an OpenTelemetry SDK receives the spans."""
+    """Check that an OpenTelemetry SDK is installed, which receives the guard's tracing spans."""
     if util.find_spec("opentelemetry") and util.find_spec("opentelemetry.sdk"):
         return Check("tracing", "ok", f"OpenTelemetry SDK {metadata.version('opentelemetry-sdk')}")
     return Check("tracing", "note", "no OpenTelemetry SDK, so spans go nowhere: pip install 'dnp-guard[otel]'")

@@ -47,7 +47,8 @@ def problems_of(error: Exception) -> tuple[Problem, ...]:
         error: any error that ended a command.
 
     Returns:
-        The problems of a policy; for another error one problem, named after its class, with the file if it has one.
+        The problems of a policy error; for any other error, one problem with a code made from the error's class name,
+        and with the file if the error has one.
     """
     if isinstance(error, PolicyError):
         return error.problems

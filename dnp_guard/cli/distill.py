@@ -1,4 +1,4 @@
-"""``dnp-guard distill``: train a latent probe, which decides which queries are unnecessary."""
+"""``dnp-guard distill``: train a latent probe, a small network that decides which queries are unnecessary."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def distill(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train a probe on the findings of a vision-language model, for `queries.skip_probe`.
+    """Train a latent probe on the findings of a vision-language model, to skip queries by `queries.skip_probe`.
 
     Six tenths of the images train the probe, two tenths choose its thresholds, and two tenths check them.
     """

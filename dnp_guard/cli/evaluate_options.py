@@ -11,7 +11,7 @@ import typer
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """The methods to compare, and the output."""
+    """Options for the methods to compare, their prompts, and the output."""
 
     methods: Annotated[
         str | None,
@@ -62,7 +62,7 @@ class Compared:
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """How to generate and judge images."""
+    """Options for how to generate and judge images."""
 
     seed: Annotated[int, typer.Option(min=0, help="Added to the seed of every prompt.")] = 0
     steps: Annotated[int | None, typer.Option(min=1, help="Sampler steps; the model's own by default.")] = None

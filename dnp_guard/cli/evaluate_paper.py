@@ -1,4 +1,4 @@
-"""VL-DNP's published settings as defaults of the options; the command line takes precedence."""
+"""Use the published settings of VL-DNP as defaults of the options; the command line takes precedence."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ METHODS = (
 
 
 def as_published(compared: Compared, drawn: Drawn) -> tuple[Compared, Drawn]:
-    """Fill in the options that were not given.
+    """Return the options, with the published setting of VL-DNP for every option that was not given.
 
     Args:
         compared: options of the methods to compare.

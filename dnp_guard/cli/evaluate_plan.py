@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 _QUICK = 16
 _BATCH, _OWN_BATCH = 16, 4
 _DETECTOR = "detector:"
-"""A backend that knows few terms and loads in a moment, so that it is checked before anything is drawn."""
+"""Prefix of backends that know few terms and load fast, so that they are checked before images are generated."""
 _ALL, _GLYPHS, _OWN_POLICY, _SETS = "all", "glyphs", "paper-nudity", "attack,benign"
 
 
 def planned(compared: Compared, drawn: Drawn) -> EvaluationPlan:
-    """Make the plan of an evaluation.
+    """Make the plan of an evaluation from the options of the command.
 
     Raises:
         DnpGuardError: an option names something that does not exist, or options conflict.
@@ -115,7 +115,7 @@ def _check(vlm: str, detector: str) -> None:
 
 
 def _require_own_names(names: Sequence[str]) -> None:
-    """See that no prompt set takes the place of another in the table."""
+    """Check that no two prompt sets have the same name, since the table of results has one place per name."""
     twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
     if twice:
         raise DnpGuardError(

@@ -1,4 +1,4 @@
-"""Print the tables of an evaluation, as many columns as the terminal is wide enough for."""
+"""Print the tables of an evaluation, with as many columns as fit the terminal."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def print_tables(console: Console, lines: Sequence[Line]) -> None:
 
     Args:
         console: the terminal.
-        lines: of ``results.json``.
+        lines: lines of ``results.json``, one per measured method and prompt set.
     """
     whole = [line for line in lines if line.get("categories") is None]
     columns = measured(whole)
@@ -55,7 +55,7 @@ def _table(lines: Sequence[Line], columns: Sequence[int]) -> Table:
 
 
 def _fitting(console: Console, lines: Sequence[Line], columns: Sequence[int]) -> int:
-    """Count the columns that the terminal is wide enough for."""
+    """Return how many of the columns fit the terminal."""
     anywhere = console.options.update(max_width=_ANY_WIDTH)
     shown = len(columns)
     while shown > _LEAST and console.measure(_table(lines, columns[:shown]), options=anywhere).maximum > console.width:

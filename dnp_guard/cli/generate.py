@@ -29,7 +29,7 @@ def generate(
         str | None, typer.Option("--second-opinion", help="Second backend, queried too; a finding of either applies.")
     ] = None,
     final_vlm: Annotated[
-        str | None, typer.Option("--final-vlm", help="Backend for finished images, in its place.")
+        str | None, typer.Option("--final-vlm", help="Backend for finished images, in place of --vlm.")
     ] = None,
     policy: Annotated[str, typer.Option("--policy", help="Policy file, or name of a shipped policy.")] = "glyphs",
     out: Annotated[Path, typer.Option("--out", help="Folder for the images and the audit log.")] = Path("generated"),

@@ -16,7 +16,7 @@ from dnp_guard.vlm.plugin import look_up
 
 
 class Integration(StrEnum):
-    """Hosts with an integration."""
+    """Host programs that the guard can be installed into."""
 
     A1111 = "a1111"
     COMFYUI = "comfyui"
@@ -27,7 +27,7 @@ Which = Annotated[Integration, typer.Argument(metavar="HOST", help="a1111 (Forge
 
 
 class Enforce(StrEnum):
-    """Workflows that ComfyUI guards."""
+    """Which workflows ComfyUI guards."""
 
     OFF = "off"
     SERVER = "server"
@@ -68,7 +68,7 @@ def install(
     start_audit: Annotated[str | None, typer.Option(help="Audit log of a service that the host starts.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Install the guard into a host, or update it; settings that are not given stay the same.
+    """Install the guard into a host program, or update it; settings that are not given stay the same.
 
     With --check, exits 1 unless the guard is installed and unchanged.
     """

@@ -29,7 +29,7 @@ class CannotInstall(DnpGuardError):
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of host.
+    """A kind of host program that the guard can be installed into.
 
     Attributes:
         name: name of the integration.
@@ -44,7 +44,7 @@ KINDS = {kind.name: kind for kind in (Kind("a1111", "extensions"), Kind("comfyui
 
 
 class Installation:
-    """One integration in one host.
+    """The guard's integration in one host: its files and settings in a folder of the host.
 
     Args:
         kind: kind of the host.
@@ -76,8 +76,8 @@ class Installation:
             Number of files of the integration.
 
         Raises:
-            CannotInstall: a file in the folder was not installed or was changed since, or the settings cannot be read;
-                nothing was written.
+            CannotInstall: a file in the folder was changed or is not part of the integration, or the settings cannot
+                be read; nothing was written.
         """
         before = self._manifest()
         settings = {**self._settings(), **configuration}
@@ -105,7 +105,7 @@ class Installation:
         return len(files)
 
     def problems(self) -> list[Problem]:
-        """List the problems of the installation."""
+        """List missing, changed and outdated files of the installation, and mistakes in its settings."""
         manifest = self._manifest()
         if manifest is None:
             hint = f"Run dnp-guard install {self.kind.name} {self.host}"
@@ -127,7 +127,7 @@ class Installation:
         """Remove the integration.
 
         Returns:
-            Files left in its folder, which were not installed.
+            Files left in the integration's folder, which were not installed.
 
         Raises:
             CannotInstall: the integration is not installed.
@@ -150,7 +150,7 @@ class Installation:
         return left
 
     def _foreign(self, name: str, source: Path, before: Mapping[str, str]) -> bool:
-        """Return whether writing a file would overwrite somebody's own."""
+        """Return whether writing a file would overwrite one that was changed, or was not installed."""
         target = self.folder / name
         return target.exists() and _digest(target) not in {before.get(name), _digest(source)}
 

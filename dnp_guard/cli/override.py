@@ -25,7 +25,7 @@ def override(
     reason: Annotated[str, typer.Option(help="Reason; recorded.")],
     file: Annotated[Path | None, typer.Option(help="File that guards read.")] = None,
 ) -> None:
-    """Override the `on_failure` of every guard for a while, except for policies with a sensitive category."""
+    """Override the `on_failure` of all guards for a while; policies with a sensitive category keep their own."""
     if not actor.strip() or not reason.strip():
         raise typer.BadParameter("say who does this, and why.")
     until = datetime.now(UTC) + breaking.length(length)

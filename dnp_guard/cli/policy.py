@@ -1,4 +1,4 @@
-"""``dnp-guard policy``: check policies, print their schema, and the group's other commands."""
+"""``dnp-guard policy``: check policies, print their schema, and run the other commands about policies."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def schema(*, tests: Annotated[bool, typer.Option("--tests", help="Print the sch
 
 
 def in_force(policy: Policy) -> str:
-    """Return the digest in records of a policy that is alone in force, with its current exceptions."""
+    """Return the digest that records carry if only this policy is in force, with its current exceptions applied."""
     return merged((policy,), None, None, datetime.now(UTC)).policy.digest
 
 

@@ -23,9 +23,10 @@ def cases(
     out: Annotated[Path | None, typer.Option(help="Test file to write, NAME.test.yaml.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write test cases for a policy from the verdicts in a log: right decisions stay, false alarms become clean.
+    """Write test cases for a policy from people's verdicts on the images of an audit log.
 
-    A miss gives no case, because the record does not contain its probability.
+    A case expects that a right decision stays the same, or that an image with a false alarm is clean. A missed
+    category gives no case, because the record does not contain its probability.
     """
     of = load_policy(policy)
     log = Log(from_verdicts)

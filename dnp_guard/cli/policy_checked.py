@@ -25,11 +25,11 @@ NOT_POLICIES = {"tests", "schema"}
 
 @dataclass(slots=True)
 class PolicyCheck:
-    """The results of a check.
+    """The results of checking policy files and folders.
 
     Attributes:
         loaded: the valid policies, by file.
-        problems: problems of the others.
+        problems: problems of invalid policies, and of folders whose policies cannot be in force together.
         doubts: warnings about the valid policies.
     """
 
@@ -43,7 +43,7 @@ class PolicyCheck:
         return {file: loaded.policy for file, loaded in self.loaded.items()}
 
     def add(self, path: str) -> None:
-        """Check a file, or every policy of a folder and the folder as a store."""
+        """Check a file; or check every policy in a folder, and whether they can be in force together."""
         files = _files(path)
         self.problems += misnamed(Path(path).rglob("*"))
         if not files:
@@ -76,13 +76,13 @@ class PolicyCheck:
             loaded = self.loaded[str(store.sources[policy.name])]
             index = [other.id for other in policy.categories].index(category)
             message = (
-                f"`{category}` is in shadow here, but `{enforcing.name}` enforces it for everyone whom this is for"
+                f"`{category}` is in shadow here, but `{enforcing.name}` enforces it for all callers of the policy"
             )
-            hint = f"The shadow has no effect: give it another id, or delete it from {enforcing.name}."
+            hint = f"The shadow has no effect: give the category another id, or delete it from {enforcing.name}."
             self.doubts.append(loaded.document.problem(("categories", index), "never-in-shadow", message, hint))
 
     def same_revision(self) -> Iterator[Problem]:
-        """Yield problems for policies with the same name and revision but different texts."""
+        """Yield one problem per policy with the name and revision of another, but a different text."""
         first: dict[tuple[str, str], tuple[str, str]] = {}
         for file, loaded in self.loaded.items():
             policy = loaded.policy

@@ -1,4 +1,4 @@
-"""``dnp-guard policy diff``: the changes between two policies in sentences, and for recorded generations."""
+"""``dnp-guard policy diff``: describe the changes between two policies, and their effect on recorded generations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``dnp-guard policy explain``: explain the policy in force for a caller at a time."""
+"""``dnp-guard policy explain``: explain the policy in force for a caller at a given time."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def explain(
 ) -> None:
     """Explain the policy in force for a caller: its queries and questions, its negatives, and its failure mode.
 
-    The digest is the one in records and metrics.
+    The printed digest is the one in records and metrics.
     """
     time = at.replace(tzinfo=UTC) if at else datetime.now(UTC)
     in_force = selected(path, tenant, region, surface, time)
@@ -67,7 +67,9 @@ def explain(
 
 
 def selected(path: str, tenant: str | None, region: str | None, surface: str | None, at: datetime) -> Selected:
-    """Select the policy in force from a source; a single file applies to a caller without names whomever it selects.
+    """Return the policy in force for a caller.
+
+    For a caller of whom nothing is known, the policy in a single file applies even if it selects other callers.
 
     Raises:
         PolicyError: a policy is invalid, or no policy is for this tenant, region and surface.
@@ -79,7 +81,7 @@ def selected(path: str, tenant: str | None, region: str | None, surface: str | N
 
 
 def summary(policy: Policy) -> dict[str, Any]:
-    """Summarise a policy in one row."""
+    """Return the name, revision, digest, modes and number of categories of a policy, as ``--json`` prints them."""
     return {
         "name": policy.name,
         "revision": policy.revision,
@@ -91,7 +93,7 @@ def summary(policy: Policy) -> dict[str, Any]:
 
 
 def explanation(in_force: Selected, only: str | None = None) -> dict[str, Any]:
-    """Explain a policy, as ``--json`` prints it.
+    """Return the explanation of a policy, as ``--json`` prints it.
 
     Args:
         in_force: the policy, and the policies that it is merged from.
@@ -133,7 +135,7 @@ def explanation(in_force: Selected, only: str | None = None) -> dict[str, Any]:
 
 
 def questions_in(policy: Policy, total: int) -> int:
-    """Count the questions per image in a run of some steps, if nothing is found."""
+    """Count the questions about one image in a run of ``total`` steps, if nothing is found in it."""
     due = due_by_category(policy, total)
     asked = sum(
         len(category.terms) * (len(due[category.id]) + policy.queries.final_pictures) for category in policy.categories

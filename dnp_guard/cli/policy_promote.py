@@ -1,4 +1,4 @@
-"""``dnp-guard policy promote``: move a policy from shadow to enforcement, with the effect that it would have had."""
+"""``dnp-guard policy promote``: move a policy from shadow mode to enforcement, and report the effect to expect."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def sign(
     author: Annotated[str, typer.Option(help="Author of the policy, for records.")] = "",
     new_key: Annotated[bool, typer.Option("--new-key", help="Create a key pair, and print the public key.")] = False,
 ) -> None:
-    """Sign a policy or a folder of policies; the signature is beside it. To roll back, sign the old text again."""
+    """Sign a policy file or a folder of policies. To roll back, sign the old text again with a higher serial."""
     if expires is None:
         raise typer.BadParameter("give the day on which the signature expires: --expires 2027-12-31.")
     store = as_store(path)
@@ -47,7 +47,7 @@ def verify(
     lowest: Annotated[int, typer.Option(help="Lowest serial to accept.")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Check the signature of a policy or a folder of policies. Exits 1 if it is refused."""
+    """Check the signature of a policy file or a folder of policies. Exits 1 if it is refused."""
     store = as_store(path)
     text = Path(key).read_text(encoding="utf-8") if Path(key).is_file() else key
     try:

@@ -30,7 +30,7 @@ _NAMED = 10
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """The results of a test file."""
+    """The results of running one test file."""
 
     tests: PolicyTests
     ran: tuple[Ran, ...]

@@ -26,7 +26,7 @@ _DOES = {
 
 
 def pace(queries: Queries) -> list[str]:
-    """Describe the keys that make queries fewer or later than the list of steps."""
+    """Describe the keys that skip or delay queries, one sentence per key."""
     sentences = []
     if queries.wait is False:
         sentences.append(
@@ -52,7 +52,7 @@ def pace(queries: Queries) -> list[str]:
 
 
 def inputs(policy: Policy) -> str:
-    """Describe the handling of the pictures that a request contains."""
+    """Describe how a policy treats the pictures that a request contains."""
     if not policy.asks_inputs:
         return "not queried"
     blocks = policy.inputs is not None and policy.inputs.action is Action.BLOCK
@@ -64,7 +64,7 @@ def inputs(policy: Policy) -> str:
 
 
 def guidance(of: Guidance) -> list[str]:
-    """Describe how negatives push: first how strongly, then where, how often and with what."""
+    """Describe how negative prompts steer an image: how strongly, in which part of it, how often, in which batch."""
     if of.strength is None:
         return [f"at the host's own scale; held for {of.hold} queries"]
     sentences = [f"{_pushes(of)} {_STRENGTHS[of.strength]}; held for {of.hold} queries"]
@@ -78,7 +78,7 @@ def guidance(of: Guidance) -> list[str]:
 
 
 def end(policy: Policy) -> list[str]:
-    """Describe the retries of an image, and the replacement of a withheld one."""
+    """Describe how an image is generated again, and the picture that replaces a withheld image."""
     sentences = []
     if (retries := policy.retries) is not None:
         times = "once" if retries.most == 1 else f"up to {retries.most} times"
@@ -96,7 +96,7 @@ def end(policy: Policy) -> list[str]:
 
 
 def _pushes(of: Guidance) -> str:
-    """Describe the push of a negative at full strength."""
+    """Describe the scale at which a negative prompt steers at full strength, and how it steers in attention."""
     separate = f"scale {of.scale:g}" if of.scale is not None else ""
     if of.attention is None:
         return separate
@@ -112,7 +112,7 @@ def _pushes(of: Guidance) -> str:
 
 
 def does(policy: Policy, category: Category) -> str:
-    """Describe the response to an image that shows a category, or in shadow the response that it would have."""
+    """Describe the response to an image that shows a category; in shadow mode, the response that there would be."""
     would = "would be " if policy.shadow(category.id) else ""
     action = Action(category.action)
     meanwhile = "steered away from meanwhile, and " if action.rank > Action.STEER.rank and category.negative else ""

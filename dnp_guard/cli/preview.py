@@ -1,4 +1,4 @@
-"""``dnp-guard preview``: prepare how predictions are decoded into previews."""
+"""``dnp-guard preview``: prepare the decoding of predicted images into previews."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dnp_guard.cli.console import AsJson, print_json
 from dnp_guard.errors import DnpGuardError
 from dnp_guard.extras import needs
 
-app = typer.Typer(help="Prepare how predictions are decoded.", no_args_is_help=True)
+app = typer.Typer(help="Prepare the decoding of predicted images.", no_args_is_help=True)
 
 
 @app.callback()

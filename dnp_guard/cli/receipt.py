@@ -1,4 +1,4 @@
-"""``dnp-guard receipt``: check that a delivered image is one that the guard passed."""
+"""``dnp-guard receipt``: check the signed receipt that the guard passed an image, before the image is delivered."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def verify(
     unlooked: Annotated[bool, typer.Option("--unlooked", help="Pass finished images that were not queried.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check that an image may be delivered. Exits 1 unless its receipt is signed, unexpired, and passes it."""
+    """Check that a receipt permits delivery of an image. Exits 1 unless it is signed, unexpired, and says `pass`."""
     text = sys.stdin.read() if receipt == "-" else _text(receipt)
     claims: dict[str, Any] | None = None
     try:

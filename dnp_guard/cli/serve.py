@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Judging:
-    """The policy and the backends."""
+    """Options for the policy and the vision-language backends."""
 
     policy: Annotated[str, typer.Option("--policy", help="Policy file, folder of policies, or shipped name.")]
     vlm: Annotated[str, typer.Option("--vlm", help="Backend, such as glyphs or systemone:MODEL@URL.")]
     second_opinion: Annotated[
         str | None, typer.Option(help="Second backend, queried too; a finding of either applies.")
     ] = None
-    final_vlm: Annotated[str | None, typer.Option(help="Backend for finished images, in its place.")] = None
+    final_vlm: Annotated[str | None, typer.Option(help="Backend for finished images, in place of --vlm.")] = None
 
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """Address, access, records and receipts."""
+    """Options for the address, access, audit records and receipts."""
 
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1"
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 for any free port.")] = 8777
@@ -52,7 +52,7 @@ class Listening:
 
 @dataclass(frozen=True, slots=True)
 class Working:
-    """Processes, sessions and features."""
+    """Options for processes, sessions and optional features."""
 
     workers: Annotated[int, typer.Option(min=1, help="Number of processes, which share sessions.")] = 1
     store: Annotated[
@@ -76,7 +76,7 @@ class Working:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Limits of requests."""
+    """Options that limit requests and sessions."""
 
     max_body: Annotated[int, typer.Option(min=1, help="Most bytes of a request.")] = 32 << 20
     max_pixels: Annotated[int, typer.Option(min=1, help="Most pixels of an image.")] = 16 << 20
@@ -99,7 +99,7 @@ class Bounds:
 
 @grouped
 def serve(judging: Judging, listening: Listening, working: Working, bounds: Bounds) -> None:
-    """Serve the guard to hosts that cannot import it, by the documented protocol."""
+    """Serve the guard over HTTP to hosts that cannot import it, by the documented protocol."""
     from dnp_guard.server import run  # noqa: PLC0415 (--help should not wait for it)
 
     settings, listener = _settings(judging, listening, working, bounds), _listener(listening)
