@@ -1,7 +1,8 @@
-"""The audit log: queries, findings and negatives, in a form that reveals changes.
+"""The audit log: records of queries, findings and negative prompts, in a form that reveals later changes.
 
-Every line is a JSON object with the hash of the previous line. A chain without a key reveals accidents and partial
-edits at their line. Rewriting to the end, or cutting the tail, is found only with a checkpoint stored elsewhere.
+Every line is a JSON object with the hash of the previous line. This chain has no key: verifying it reveals accidents
+and partial edits, with their line. Whether a log was rewritten up to its end, or its tail cut off, is found only with a
+checkpoint that is stored elsewhere.
 """
 
 from dnp_guard.audit.read.verify import Verification, verify

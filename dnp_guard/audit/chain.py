@@ -1,8 +1,9 @@
-"""The hash chain: every record contains the hash of the previous record and its own.
+"""The hash chain of an audit log: every record contains its own hash and that of the previous record.
 
 ``hash`` is the SHA-256 of the record's RFC 8785 bytes without ``hash``. ``prev`` is the previous record's ``hash``, or
-64 zeros for the first. ``seq`` starts at 0. A chain without a key reveals accidents and partial edits at their line.
-Rewriting to the end, or cutting the tail, is found only with a checkpoint stored elsewhere.
+64 zeros for the first. ``seq`` starts at 0. The chain has no key: verifying it reveals accidents and partial edits,
+with their line. Whether a log was rewritten up to its end, or its tail cut off, is found only with a checkpoint that is
+stored elsewhere.
 """
 
 from __future__ import annotations
@@ -23,18 +24,18 @@ ZERO: Final = "0" * 64
 """The ``prev`` of a log's first record."""
 
 LONGEST_LINE: Final = 1 << 20
-"""Most bytes of a line, without its newline; bounds the memory for reading a log."""
+"""Most bytes of a line without its newline, which limits the memory for reading a log."""
 
 _SAFE_INTEGER = 2**53 - 1
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The end of a log, which its next record continues.
+    """The end of a log: the values with which its next record continues the chain.
 
     Attributes:
         seq: ``seq`` of the next record.
-        prev: hash of the last record.
+        prev: hash of the last record, which is ``prev`` of the next.
     """
 
     seq: int = 0
@@ -42,7 +43,7 @@ class Head:
 
 
 def seal(body: Mapping[str, Any], seq: int, prev: str) -> tuple[bytes, str]:
-    """Seal a record into its place in a log.
+    """Seal a record: add its position, the previous record's hash and its own, and write it as one line.
 
     Args:
         body: a record made by :func:`dnp_guard.audit.record.build`.
@@ -85,7 +86,7 @@ def digest(record: Mapping[str, Any]) -> str:
 
 
 def parse(line: bytes) -> dict[str, Any] | None:
-    """Parse the JSON object of a line; None if it is not an object."""
+    """Parse a line as a JSON object; None if it is anything else."""
     try:
         # Decode first: from bytes, json would guess the encoding.
         value = json.loads(line.decode("utf-8"), parse_int=_number)
@@ -96,14 +97,14 @@ def parse(line: bytes) -> dict[str, Any] | None:
 
 @dataclass(frozen=True, slots=True)
 class Tombstone:
-    """The replacement of purged records in a log.
+    """The line that replaces a run of purged records in a log, so that the rest of the chain can be verified.
 
     Attributes:
         first: ``seq`` of the first purged record.
         last: ``seq`` of the last purged record.
-        prev: hash of the record before the first.
-        head: hash of the last purged record, which the following record has as ``prev``.
-        time: when the records were purged.
+        prev: hash of the record before the first purged one.
+        head: hash of the last purged record, which is ``prev`` of the record after it.
+        time: time at which the records were purged.
     """
 
     first: int
@@ -121,7 +122,7 @@ class Tombstone:
 
 
 def tombstone(record: Mapping[str, Any]) -> Tombstone | None:
-    """Read a line's object as a tombstone; None if it is something else."""
+    """Convert the parsed JSON object of a line to a tombstone; None if it is not one."""
     match record:
         case {
             "v": int(version),
@@ -134,7 +135,7 @@ def tombstone(record: Mapping[str, Any]) -> Tombstone | None:
 
 
 def is_record(record: Mapping[str, Any]) -> bool:
-    """Return whether a line's object is an audit record of this format."""
+    """Return whether the parsed JSON object of a line is an audit record of this format."""
     match record:
         case {"v": int(version), "seq": int(), "prev": str(), "hash": str(), "event": str(), "time": str()}:
             return version == FORMAT
@@ -142,7 +143,7 @@ def is_record(record: Mapping[str, Any]) -> bool:
 
 
 def head_after(record: Mapping[str, Any]) -> Head | None:
-    """Return the end of the log after a record or a tombstone; None if it is neither."""
+    """Return the end of a log whose last line is this record or tombstone; None if it is neither."""
     if is_record(record):
         return Head(record["seq"] + 1, record["hash"])
     buried = tombstone(record)

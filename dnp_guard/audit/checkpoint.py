@@ -1,8 +1,8 @@
-"""Checkpoints: the number of records of a log and its head, in a form that can be signed and stored elsewhere.
+"""Checkpoints: the number of records in a log and the hash of the last one, as a text to sign and store elsewhere.
 
 The text follows the C2SP tlog-checkpoint and signed-note formats, but the root is the hash of the last record, not of a
-Merkle tree. Cutting a log, or rewriting it to its end, is found only with a checkpoint in a place that the person who
-changed the log could not change.
+Merkle tree. Whether a log was cut, or rewritten up to its end, is found only with a checkpoint in a place that the
+person who changed the log could not change.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 ORIGIN: Final = "dnp-guard/audit"
-"""Default origin, the first line of a checkpoint."""
+"""Default name of a log, the first line of its checkpoints."""
 
 _ED25519: Final = b"\x01"
 DASH: Final = "\N{EM DASH} "
@@ -44,7 +44,7 @@ class Checkpoint:
         count: number of records.
         root: hash of the last record, in hexadecimal; 64 zeros for an empty log.
         time: time in RFC 3339; "" if unknown.
-        purged: hashes of the tombstones that the checkpoint's author vouches for.
+        purged: hashes of the tombstones (lines that replace purged records) that the checkpoint's author confirms.
     """
 
     origin: str
@@ -67,7 +67,7 @@ class Signer:
     """Signs checkpoints with an Ed25519 key.
 
     Args:
-        name: name of the key in signatures, without spaces and plus signs.
+        name: name of the key in signatures, without spaces or plus signs.
         seed: private key, 32 bytes.
 
     Raises:
@@ -89,7 +89,7 @@ class Signer:
         return f"{self.name}+{_key_id(self.name, bytes(self._key.verify_key)).hex()}+{base64.b64encode(key).decode()}"
 
     def sign(self, text: str) -> str:
-        """Return the signature line of a text."""
+        """Sign a text, and return the signature as a line of a signed note."""
         signature = bytes(self._key.sign(text.encode()).signature)
         encoded = base64.b64encode(_key_id(self.name, bytes(self._key.verify_key)) + signature).decode()
         return f"{DASH}{self.name} {encoded}\n"
@@ -105,8 +105,8 @@ def parse_note(text: str, public: str | None = None, *, file: str = "checkpoint"
 
     Args:
         text: text of the note.
-        public: public key, ``name+id+key``; None to accept it unsigned.
-        file: name of the file in errors.
+        public: public key, ``name+id+key``, that must have signed it; None to skip this check.
+        file: name of the file, for errors.
 
     Raises:
         AuditError: the text is not a checkpoint, or has no valid signature of this key.
@@ -130,7 +130,7 @@ def read_notes(path: str | os.PathLike[str], public: str | None = None) -> list[
 
     Args:
         path: the file.
-        public: public key that must have signed the checkpoints; None to accept them unsigned.
+        public: public key that must have signed the checkpoints; None to skip this check.
 
     Raises:
         AuditError: the file cannot be read, or a checkpoint is invalid or not signed by this key.
@@ -146,7 +146,7 @@ def read_notes(path: str | os.PathLike[str], public: str | None = None) -> list[
 
 
 def keep(path: str | os.PathLike[str], checkpoint: Checkpoint, signer: Signer | None = None) -> None:
-    """Append a checkpoint to a file, and wait for the disk.
+    """Append a checkpoint to a file, and wait until it is on the disk.
 
     Raises:
         AuditError: the file cannot be written.
@@ -164,10 +164,10 @@ def keep(path: str | os.PathLike[str], checkpoint: Checkpoint, signer: Signer | 
 
 
 def read_signer(path: str | os.PathLike[str]) -> Signer:
-    """Read the signer of a key file: a name, a space, and 32 bytes in base64.
+    """Read a signer from a key file, which contains a name, a space, and a private key of 32 bytes in base64.
 
     Raises:
-        AuditError: the file cannot be read, others than its owner may read it, or it contains no such key.
+        AuditError: the file cannot be read, users other than its owner may read it, or it contains no such key.
     """
     try:
         mode = Path(path).stat().st_mode
@@ -181,7 +181,7 @@ def read_signer(path: str | os.PathLike[str]) -> Signer:
 
 
 def make_key(path: str | os.PathLike[str], name: str) -> Signer:
-    """Create a key in a file that only its owner may read.
+    """Create a key to sign checkpoints with, in a file that only its owner may read.
 
     Raises:
         AuditError: the file already exists or cannot be created.

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 @contextmanager
 def locked(descriptor: int, *, shared: bool = False) -> Iterator[None]:
-    """Hold the lock of a file.
+    """Hold a lock on an open file during the ``with`` block.
 
     Args:
-        descriptor: descriptor of the open file. A thread that opens the file itself needs the lock too.
-        shared: share the lock with other readers.
+        descriptor: descriptor of the file. Threads that open the file separately exclude each other like processes.
+        shared: share the lock with other readers, and exclude writers only.
 
     Raises:
-        AuditError: the system has no such locks.
+        AuditError: the operating system has no POSIX file locks.
         OSError: the file system has no locks.
     """
     if sys.platform == "win32":

@@ -1,7 +1,7 @@
-"""Pictures of findings, in a folder beside the log.
+"""Store the pictures in which a query found something, in a folder beside the log.
 
-Without a picture key they are small and blurred, just enough to check a claim. With a picture key they are whole and
-encrypted (XSalsa20-Poly1305), so that nobody can see them without the key, which is stored apart from the log.
+Without a picture key they are small and blurred, just enough to check a finding. With a picture key they are neither,
+but encrypted (XSalsa20-Poly1305), so that nobody can see them without the key, which is stored apart from the log.
 """
 
 from __future__ import annotations
@@ -45,19 +45,19 @@ SEALED: Final = ".sealed"
 
 _MAKE = "Make one with: dnp-guard audit picture-key FILE"
 _NAME = re.compile(PREVIEW_NAME)
-"""Only files with such a name are ever removed, whatever a record says."""
+"""Pattern of a stored picture's name; no other file is ever removed, whatever a record says."""
 
 
 def folder(log: Path) -> Path:
-    """Return the folder of a log's pictures."""
+    """Return the folder with the stored pictures of a log: ``audit.jsonl.previews`` for ``audit.jsonl``."""
     return log.with_name(f"{log.name}.previews")
 
 
 def read_key() -> bytes | None:
-    """Read the picture key from the file that the environment names; None if it names none.
+    """Read the picture key from the file in ``DNP_GUARD_PICTURE_KEY``; None if that variable is not set.
 
     Raises:
-        AuditError: the file cannot be read, others than its owner may read it, or it contains no key.
+        AuditError: the file cannot be read, users other than its owner may read it, or it contains no key.
     """
     named = os.environ.get(KEY_VARIABLE)
     if not named:
@@ -75,7 +75,7 @@ def read_key() -> bytes | None:
 
 
 def make_key(path: Path) -> None:
-    """Create a key in a file that only its owner may read.
+    """Create a key to encrypt pictures with, in a file that only its owner may read.
 
     Raises:
         AuditError: the file already exists or cannot be created.
@@ -88,10 +88,17 @@ def make_key(path: Path) -> None:
 
 
 def shown(path: Path, key: bytes | None) -> bytes:
-    """Read a stored picture as PNG.
+    """Read a stored picture, and decrypt it if it is encrypted.
+
+    Args:
+        path: file of the picture.
+        key: picture key; None if there is none.
+
+    Returns:
+        The bytes of a PNG file.
 
     Raises:
-        AuditError: the picture is encrypted and the key is missing or wrong, or it was altered.
+        AuditError: the picture is encrypted, and the key is missing or wrong, or the file was altered.
     """
     data = path.read_bytes()
     if path.suffix != SEALED:
@@ -109,18 +116,18 @@ def shown(path: Path, key: bytes | None) -> bytes:
 def keep(
     place: Path, request: str, image: int, step: int | None, picture: Image.Image, key: bytes | None = None
 ) -> PreviewFields:
-    """Store a picture: encrypted with a key, otherwise small and blurred.
+    """Store a picture, encrypted if there is a key, otherwise small and blurred.
 
     Args:
-        place: the folder; created if missing.
+        place: folder of the log's pictures; created if missing.
         request: id of the generation.
         image: index in the batch.
-        step: step of the query; None for the final look.
+        step: step of the query; None for the query about the finished image.
         picture: RGB picture; not altered.
-        key: encryption key; None to blur the picture.
+        key: picture key; None to blur the picture.
 
     Returns:
-        ``preview{file, sha256}`` of the record.
+        The file's name and hash, for ``preview{file, sha256}`` in the record.
 
     Raises:
         AuditError: the file cannot be written.
@@ -137,7 +144,7 @@ def keep(
 
 
 def forget(place: Path, request: str, image: int) -> None:
-    """Remove the pictures of one image.
+    """Remove all stored pictures of one image.
 
     Raises:
         AuditError: a file cannot be removed.
@@ -146,19 +153,25 @@ def forget(place: Path, request: str, image: int) -> None:
 
 
 def is_name(name: str) -> bool:
-    """Return whether a name is that of a stored picture."""
+    """Return whether a file name has the form of a stored picture's name."""
     return _NAME.fullmatch(name) is not None
 
 
 def named(record: Mapping[str, Any]) -> str | None:
-    """Return the name of the picture in a record; None if there is none."""
+    """Return the file name of the stored picture that a record refers to; None if there is none."""
     preview = record.get("preview")
     name = preview.get("file") if isinstance(preview, dict) else None
     return name if isinstance(name, str) else None
 
 
 def old(place: Path, *, held: Collection[str], before: float) -> list[str]:
-    """Return the names of pictures stored before a time, except those of held requests."""
+    """List the pictures that were stored before a time, except those of held requests.
+
+    Args:
+        place: folder of the log's pictures.
+        held: ids of requests on hold, whose records and pictures are exempt from purges.
+        before: the time, in seconds since 1970.
+    """
     return [
         path.name
         for path in _files(place)
@@ -169,14 +182,14 @@ def old(place: Path, *, held: Collection[str], before: float) -> list[str]:
 def purge(
     place: Path, *, gone: Collection[str], staying: Collection[str], held: Collection[str], before: float
 ) -> None:
-    """Remove the pictures that purged records named, and unnamed ones of the same age.
+    """Remove the pictures of purged records, and old pictures that no record refers to.
 
     Args:
-        place: the folder.
-        gone: names in purged records.
-        staying: names in the remaining records.
-        held: ids of held requests, whose pictures stay.
-        before: time up to which records were purged, in seconds since the epoch.
+        place: folder of the log's pictures.
+        gone: names of pictures in purged records.
+        staying: names of pictures in the remaining records.
+        held: ids of requests on hold, whose pictures stay.
+        before: time before which records were purged, in seconds since 1970.
 
     Raises:
         AuditError: a file cannot be removed.

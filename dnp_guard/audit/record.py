@@ -1,4 +1,4 @@
-"""Build one audit event as a plain JSON object: named, dated, and cleaned of values that cannot be written."""
+"""Build the audit record of an event: a JSON object with name and time, without values that JSON cannot represent."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MOST: Final = 2_000
 """Most items of a list; a longer one is cut."""
 
 TOGETHER: Final = 200_000
-"""Most characters of all strings of a list together, so that a record fits into a line."""
+"""Most characters in all strings of a list together, so that a record fits into a line."""
 
 _OURS = frozenset({"v", "time", "seq", "prev", "hash"})
 _SAFE_INTEGER = 2**53 - 1
@@ -41,16 +41,17 @@ def build(event: str, *, at: datetime | None = None, **values: object) -> dict[s
     Args:
         event: name of the event; see :mod:`dnp_guard.audit.events`.
         at: time of the event; now by default.
-        values: the other fields of the record. None is left out at any depth of mappings. Dataclasses become objects;
-            named tuples and other sequences become arrays.
+        values: the other fields of the record. Fields that are None are left out, also in nested mappings. Dataclasses
+            become objects; named tuples and other sequences become arrays.
 
     Returns:
-        A mapping of JSON values. Strings lose control and bidirectional characters, and are cut to :data:`LONGEST`.
-        Lists are cut to :data:`MOST` items, and their strings to :data:`TOGETHER` characters in total. Numbers that
-        JSON cannot represent (NaN, infinities, integers beyond ±(2⁵³-1)) become strings, as in protobuf's JSON.
+        A mapping of JSON values. Control and bidirectional characters are removed from strings, which are cut to
+        :data:`LONGEST` characters. Lists are cut to :data:`MOST` items, and their strings to :data:`TOGETHER`
+        characters in total. Numbers that JSON cannot represent (NaN, infinities, integers beyond ±(2⁵³-1)) become
+        strings, as in protobuf's JSON.
 
     Raises:
-        AuditError: a field is one that the log itself writes, or a value has another type.
+        AuditError: a field has a name that only the log writes, such as ``seq``, or a value has a type that JSON lacks.
     """
     if taken := sorted(_OURS & values.keys()):
         raise AuditError(f"the log itself writes the audit field {taken[0]!r}", hint="Leave it out.")
@@ -59,7 +60,7 @@ def build(event: str, *, at: datetime | None = None, **values: object) -> dict[s
 
 
 def clean(text: str) -> str:
-    """Clean a string for a log: one line, in reading order, without invisible characters, and not too long."""
+    """Make a string safe for a log: one line, without control or bidirectional characters, of limited length."""
     if text.isascii() and text.isprintable() and len(text) <= LONGEST:
         return text  # the usual case
     line = _SURROGATES.sub("\N{REPLACEMENT CHARACTER}", _INVISIBLE.sub("", _BREAKS.sub(" ", text)))
@@ -100,7 +101,7 @@ def _value(value: object, where: str) -> Any:  # noqa: PLR0911 (one return per J
 
 
 def _bounded(items: list[Any], length: int) -> list[Any]:
-    """Mark a list that was cut to :data:`MOST` items, and cut its strings to their share of :data:`TOGETHER`."""
+    """Mark a list of strings as cut if it was longer, and shorten its strings if they are too long together."""
     if length > len(items) and all(isinstance(item, str) for item in items):
         items[-1] = f"… and {length - len(items) + 1} more"
     if len(items) * LONGEST > TOGETHER and sum(len(item) for item in items if isinstance(item, str)) > TOGETHER:

@@ -1,7 +1,8 @@
 """Redact prompts for the log. Prompts are personal data, so by default only a keyed hash is written.
 
 The key is ``DNP_GUARD_AUDIT_KEY``, or else the content of ``<log>.key`` beside the log, which is created from 32 random
-bytes and readable by its owner only. With the key, one can test whether a prompt was used, but nobody can read it back.
+bytes and readable by its owner only. With the key, one can test whether a given prompt was used; nobody can compute a
+prompt from its hash.
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ _SHORTEST_KEY = 16
 
 
 def prompt_field(text: str, how: PromptMode, key: bytes = b"") -> dict[str, str]:
-    """Make the ``prompt`` object of a record.
+    """Make the ``prompt`` object of a record, in the form that the policy sets.
 
     Args:
         text: the prompt.
-        how: ``hmac`` writes a keyed HMAC-SHA-256 in hexadecimal, ``redacted`` replaces every word by its length,
-            ``plain`` writes the prompt, ``none`` nothing.
+        how: ``hmac`` writes the HMAC-SHA-256 of the prompt in hexadecimal, ``redacted`` replaces every word by its
+            length, ``plain`` writes the prompt, ``none`` writes nothing.
         key: key of the HMAC, from :func:`prompt_key`.
 
     Returns:
@@ -57,11 +58,11 @@ def prompt_field(text: str, how: PromptMode, key: bytes = b"") -> dict[str, str]
 
 
 class Redaction:
-    """Redacts the prompts in the log of one guard.
+    """Redacts prompts and names of persons for the log of one guard.
 
     Args:
-        log: the audit log; the key is beside it.
-        how: mode of the policy in force; ``hmac`` reads the key immediately.
+        log: the audit log, beside which the key is stored; None for a key that lasts as long as the process.
+        how: form of prompts under the policy in force; for ``hmac``, the key is read immediately.
 
     Raises:
         AuditError: the key cannot be read or created.
@@ -72,10 +73,13 @@ class Redaction:
         self._key = prompt_key(log) if how == "hmac" else b""
 
     def of(self, how: PromptMode) -> Callable[[str], dict[str, str]]:
-        """Return the function that makes the ``prompt`` object of a record under a policy's mode.
+        """Return a function that makes the ``prompt`` object of a record from a prompt.
+
+        Args:
+            how: form of prompts under the policy; see :func:`prompt_field`.
 
         Raises:
-            AuditError: a later policy needs the key, and it cannot be read or created.
+            AuditError: the key is needed for the first time, and it cannot be read or created.
         """
         if how == "hmac" and not self._key:
             self._key = prompt_key(self._log)
@@ -92,11 +96,11 @@ class Redaction:
 
 
 def subject_hash(subject: str, log: Path | None) -> str:
-    """Hash a person's name for a record: an HMAC-SHA-256 under the log's key, distinct from those of prompts.
+    """Return the HMAC-SHA-256 of a person's name with the log's key; it differs from that of a prompt of equal text.
 
     Args:
-        subject: the person's name, as the host gives it.
-        log: the audit log; the key is beside it.
+        subject: the person's name, as the program that generates the image gives it.
+        log: the audit log, beside which the key is stored; None for a random key.
 
     Raises:
         AuditError: the key cannot be read or created.
@@ -110,13 +114,15 @@ def key_file(log: Path) -> Path:
 
 
 def prompt_key(log: Path | None = None) -> bytes:
-    """Read the key for prompt hashes from the environment, or else from the file beside the log, created if missing.
+    """Read the key for hashes of prompts from ``DNP_GUARD_AUDIT_KEY``, or else from the file beside the log.
+
+    The file is created if it is missing.
 
     Args:
-        log: the audit log; None for a random key that lasts as long as the process.
+        log: the audit log; None for a random key.
 
     Raises:
-        AuditError: the key is too short, others may read the key file, or it can be neither read nor created.
+        AuditError: the key is too short, users other than its owner may read the file, or it cannot be read or created.
     """
     if (given := os.environ.get(KEY_VARIABLE)) is not None:
         return _long_enough(given.encode("utf-8", "surrogateescape"), KEY_VARIABLE)

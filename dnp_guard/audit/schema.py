@@ -1,4 +1,4 @@
-"""The JSON Schema of records of format 1: every field, every event, and the required fields of every event."""
+"""The JSON Schema of audit records of format 1: the fields, the events, and the required fields of every event."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ EVENTS: Final = {
 
 
 def _shape(hint: Any) -> dict[str, Any]:  # noqa: PLR0911 (one return per kind of type)
-    """Convert an annotation to JSON Schema."""
+    """Convert a type annotation to JSON Schema."""
     origin, of = get_origin(hint), get_args(hint)
     if origin is Annotated:
         given = [mark for mark in of[1:] if isinstance(mark, Json)]
@@ -79,7 +79,7 @@ def _object(kind: Any) -> dict[str, Any]:
 
 
 def _meaning(hint: Any) -> str:
-    """Return the meaning of a field from its annotation."""
+    """Return the description of a record's field: the string in its ``Annotated`` type."""
     if get_origin(hint) in {Union, UnionType}:
         return _meaning(get_args(hint)[0])
     return next(mark for mark in get_args(hint)[1:] if isinstance(mark, str))
@@ -105,14 +105,14 @@ FIELDS: Final[dict[str, tuple[dict[str, Any], str]]] = {
     "prev": (_HASH, "Hash of the previous record; 64 zeros for the first."),
     "hash": (_HASH, "SHA-256 of the record's RFC 8785 bytes without this field."),
 }
-"""Schema and meaning of every field: common fields first and last, fields of a guard and its events between."""
+"""JSON Schema and description of every field: fields of all records first and last, the others between them."""
 
 ALWAYS: Final = ("v", "seq", "time", "event", "prev", "hash")
 """The fields of every record."""
 
 
 def schema() -> dict[str, Any]:
-    """Return the JSON Schema of a record of this format."""
+    """Return the JSON Schema of an audit record of this format."""
     conditions = [
         {"if": {"properties": {"event": {"const": name}}}, "then": {"required": list(required)}}
         for name, (_, required) in EVENTS.items()

@@ -1,7 +1,7 @@
-"""The files of a log: ``audit.jsonl``, which is being written, and the rotated files.
+"""The files of a log: the current one, such as ``audit.jsonl``, and the rotated ones.
 
-A rotated file is named after the position of its first record: ``audit.jsonl.000000051200``. The chain continues from
-one file to the next.
+A rotated file is named after the position of its first record: ``audit.jsonl.000000051200``. The hash chain continues
+from one file to the next.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ _DIGITS: Final = 12
 
 
 def segment(log: Path, first: int) -> Path:
-    """Return the path to which a log's file is rotated.
+    """Return the path that the current file of a log gets when it is rotated.
 
     Args:
-        log: the file that is being written.
+        log: the current file.
         first: ``seq`` of its first record.
     """
     return log.with_name(f"{log.name}.{first:0{_DIGITS}d}")
@@ -37,11 +37,11 @@ def segments(log: Path) -> list[Path]:
 
 
 def index_file(log: Path) -> Path:
-    """Return the path of the console's index of a log, which can be rebuilt from the log."""
+    """Return the path of the index that the web console makes of a log, and can rebuild from the log."""
     return log.with_name(f"{log.name}.index")
 
 
 def forget_index(log: Path) -> None:
-    """Remove the index of a log after records were removed."""
+    """Remove the web console's index of a log, so that it is rebuilt without records that were removed."""
     for ending in ("", "-wal", "-shm"):
         index_file(log).with_name(f"{log.name}.index{ending}").unlink(missing_ok=True)

@@ -1,6 +1,6 @@
-"""The objects inside a record, and JSON Schemas for values whose Python type is not enough.
+"""The nested objects of an audit record, and JSON Schemas for values that a Python type does not fully describe.
 
-The JSON Schema and the reference are generated from these annotations at run time.
+The JSON Schema of records and the reference are generated from these annotations.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from dnp_guard.types import Action, GuidanceMode, Outcome
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Json:
-    """The JSON Schema of a value whose Python type is not enough."""
+    """The JSON Schema of a value that its Python type does not fully describe, for use in ``Annotated``."""
 
     schema: Mapping[str, Any]
 
@@ -38,7 +38,7 @@ class PolicyFields(TypedDict, total=False):
 
 
 class TaxonomyFields(TypedDict):
-    """The entry of a list of hazards that a category stands for: one value of ``loaded.taxonomy{…}``."""
+    """The entry of a published list of hazards to which a category belongs: one value of ``loaded.taxonomy{…}``."""
 
     name: str
     id: str
@@ -59,7 +59,7 @@ class LoadedFields(TypedDict, total=False):
 
 
 class HostFields(TypedDict, total=False):
-    """The program that generates, and the part of it that is guarded: ``host{…}`` of a record."""
+    """The program that generates images, and its pipeline that is guarded: ``host{…}`` of a record."""
 
     name: str
     version: str
@@ -102,7 +102,7 @@ class FindingFields(TypedDict, total=False):
 
 
 class WouldFields(TypedDict, total=False):
-    """The decision and the negative that there would be if nothing were in shadow: ``would{…}`` of a record."""
+    """Decision and negative prompt if the policy enforced what it only records in shadow: ``would{…}`` of a record."""
 
     decision: DecisionName
     negative: str
@@ -116,13 +116,13 @@ class _Everywhere(TypedDict):
 
 
 class AttentionFields(_Everywhere, total=False):
-    """How a negative steers in attention space: ``negative.attention{…}`` of a record. A mask of 1 is left out."""
+    """Strength of a negative prompt applied in attention: ``negative.attention{…}`` of a record. No mask means 1."""
 
     mask: float
 
 
 class NegativeFields(TypedDict, total=False):
-    """The negative of an image, its words and its strength: ``negative{…}`` of a record."""
+    """The guard's negative prompt of an image, its words and its strength: ``negative{…}`` of a record."""
 
     text: str
     scale: float
@@ -132,14 +132,14 @@ class NegativeFields(TypedDict, total=False):
 
 
 class PreviewFields(TypedDict):
-    """The stored picture of a finding: ``preview{…}`` of a record."""
+    """The stored picture in which a query found something: ``preview{…}`` of a record."""
 
     file: Annotated[str, Json({"type": "string", "pattern": PREVIEW_NAME})]
     sha256: Hash
 
 
 class ExceptionFields(TypedDict, total=False):
-    """An exception of the policy, and who approved it until when: ``exception{…}`` of a record."""
+    """An exception of the policy, its end, and the person who approved it: ``exception{…}`` of a record."""
 
     category: Required[str]
     set: Required[Annotated[Mapping[str, Any], Json({"type": "object"})]]
@@ -149,7 +149,7 @@ class ExceptionFields(TypedDict, total=False):
 
 
 class CheckpointFields(TypedDict):
-    """The end of a log, which a checkpoint vouches for: ``checkpoint{…}`` of a record."""
+    """The number of records and the last hash that a checkpoint confirms: ``checkpoint{…}`` of a record."""
 
     origin: str
     count: int
@@ -157,7 +157,7 @@ class CheckpointFields(TypedDict):
 
 
 class Common(TypedDict, total=False):
-    """Fields that the records of a guard share."""
+    """Fields that all records of one guard have in common."""
 
     tenant: Annotated[str, "Tenant that the record is about."] | None
     policy: Annotated[PolicyFields, "The policy in force."]

@@ -1,7 +1,7 @@
-"""Every event of the record and its fields, from which the JSON Schema and the reference are generated.
+"""All events of the audit log and their fields, from which the JSON Schema and the reference are generated.
 
-A field's annotation contains its meaning, and a JSON Schema if its type is not enough. A field without a default is in
-every record of its event.
+A field's annotation contains its description, and a JSON Schema if its type does not fully describe it. A field without
+a default is in every record of its event.
 """
 
 from typing import Final

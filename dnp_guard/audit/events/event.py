@@ -17,10 +17,10 @@ Subject = Annotated[str, "Keyed hash of the person whom a generation is for; era
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """A recorded event.
+    """Base of all events of the audit log; the fields of a subclass are those of its record.
 
     Attributes:
-        name: value of the record's field ``event``.
+        name: name of the event in the record's field ``event``.
     """
 
     name: ClassVar[str]
@@ -29,7 +29,7 @@ class Event:
         """Build the record of this event, ready to be sealed into a log.
 
         Args:
-            common: fields that all records share; the event's own fields take precedence.
+            common: fields that all records of a guard share; the event's own fields take precedence.
             at: time of the event; now by default.
 
         Raises:

@@ -51,7 +51,7 @@ class RequestStarted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueryAnswered(Event):
-    """A query about one image was answered."""
+    """The vision-language model answered a query about one image."""
 
     name: ClassVar = "query"
     request: RequestId
@@ -78,7 +78,7 @@ class QueryAnswered(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputQueried(Event):
-    """A picture from the request was queried before the first step; `action: block` refuses the request."""
+    """An input picture of the request was queried before the first step; `action: block` refuses the request."""
 
     name: ClassVar = "query.input"
     request: RequestId
@@ -93,7 +93,7 @@ class InputQueried(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuerySkipped(Event):
-    """The query of a due step was skipped for the `reason`; the last verdict stays in force."""
+    """A query that was due at a step was skipped, for the `reason` given; the previous answer stays in force."""
 
     name: ClassVar = "query.skipped"
     request: RequestId
@@ -114,7 +114,7 @@ class QuerySkipped(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NegativeInjected(Event):
-    """A negative is in force for an image from `applied_step` on."""
+    """A negative prompt is in force for an image from `applied_step` on."""
 
     name: ClassVar = "negative.injected"
     request: RequestId
@@ -133,7 +133,7 @@ class NegativeInjected(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NegativeCleared(Event):
-    """The negative of an image ended."""
+    """The guard's negative prompt for an image is no longer in force from `applied_step` on."""
 
     name: ClassVar = "negative.cleared"
     request: RequestId
@@ -145,7 +145,7 @@ class NegativeCleared(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FindingWaived(Event):
-    """An allowed case excused a finding."""
+    """A finding was excused, because the image shows an allowed case of the policy."""
 
     name: ClassVar = "finding.waived"
     request: RequestId
@@ -167,7 +167,7 @@ class GuardDegraded(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestRetried(Event):
-    """An image is generated again, because its final look found something; it is delivered only when finished."""
+    """An image is generated again before delivery, because the query about the finished image found something."""
 
     name: ClassVar = "request.retried"
     request: RequestId

@@ -42,7 +42,7 @@ class PolicyRejected(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExceptionStarted(Event):
-    """An exception of the policy began; `reason` says why it was made."""
+    """A temporary exception in the policy began to apply; `reason` says why it was made."""
 
     name: ClassVar = "exception.started"
     policy: Annotated[PolicyFields, "The policy in force."]
@@ -52,7 +52,7 @@ class ExceptionStarted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExceptionEnded(Event):
-    """An exception of the policy ended, because its time is over or the policy changed."""
+    """A temporary exception in the policy ended, because its time is over or the policy changed."""
 
     name: ClassVar = "exception.ended"
     policy: Annotated[PolicyFields, "The policy in force."]
@@ -62,7 +62,7 @@ class ExceptionEnded(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuardAttached(Event):
-    """A guard was attached to a target."""
+    """A guard was attached to an image generator."""
 
     name: ClassVar = "guard.attached"
     host: Host
@@ -70,7 +70,7 @@ class GuardAttached(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuardDetached(Event):
-    """A guard was detached from a target."""
+    """A guard was detached from an image generator."""
 
     name: ClassVar = "guard.detached"
     host: Host
@@ -78,7 +78,7 @@ class GuardDetached(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overridden(Event):
-    """A person intervened: an override of the policy, or a hold on a request."""
+    """A person overrode the policy, or put a request on hold, which exempts its records from purges."""
 
     name: ClassVar = "override"
     request: RequestId | None = None
@@ -87,7 +87,7 @@ class Overridden(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointWritten(Event):
-    """A checkpoint was written to a second place. Earlier releases also named purged records in this event."""
+    """A checkpoint of the log was written to a second place. Earlier releases also named purged records here."""
 
     name: ClassVar = "checkpoint"
     reason: Reason | None = None
@@ -96,7 +96,7 @@ class CheckpointWritten(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordsPurged(Event):
-    """Records were removed for their age or for a person; a checkpoint at the second place vouches for it."""
+    """Records were removed because of their age, or to erase a person; a checkpoint at the second place confirms it."""
 
     name: ClassVar = "purged"
     reason: Reason
@@ -143,7 +143,7 @@ class AppealAnswered(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubjectErased(Event):
-    """All records of a person's generations were removed, except those of `waiting`, which are held."""
+    """All records of a person's generations were removed, except the generations in `waiting`, which are on hold."""
 
     name: ClassVar = "erased"
     subject: Subject
