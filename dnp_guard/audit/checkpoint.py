@@ -176,7 +176,7 @@ def read_signer(path: str | os.PathLike[str]) -> Signer:
     except (OSError, ValueError) as error:
         raise AuditError(f"{path}: cannot read the key: {error}", hint="Make one with: dnp-guard audit key") from error
     if mode & 0o077:
-        raise AuditError(f"{path}: others than its owner may read the key", hint=f"chmod 600 {path}")
+        raise AuditError(f"{path}: users other than its owner can read the key", hint=f"chmod 600 {path}")
     return Signer(name, raw)
 
 

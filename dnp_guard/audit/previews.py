@@ -68,9 +68,9 @@ def read_key() -> bytes | None:
     except (OSError, ValueError) as error:
         raise AuditError(f"{path}: cannot read the picture key: {error}", hint=_MAKE) from error
     if mode & 0o077:
-        raise AuditError(f"{path}: others than its owner may read the picture key", hint=f"chmod 600 {path}")
+        raise AuditError(f"{path}: users other than its owner can read the picture key", hint=f"chmod 600 {path}")
     if len(key) != SecretBox.KEY_SIZE:
-        raise AuditError(f"{path} holds no picture key", hint=_MAKE)
+        raise AuditError(f"{path} contains no picture key", hint=_MAKE)
     return key
 
 
@@ -109,7 +109,7 @@ def shown(path: Path, key: bytes | None) -> bytes:
         return SecretBox(key).decrypt(data)
     except (CryptoError, ValueError) as error:
         raise AuditError(
-            f"{path}: encrypted with another key, or altered", hint="Give the key of that time."
+            f"{path}: encrypted with another key, or altered", hint="Give the key that it was encrypted with."
         ) from error
 
 

@@ -53,7 +53,7 @@ def prompt_field(text: str, how: PromptMode, key: bytes = b"") -> dict[str, str]
     if how == "redacted":
         return {how: re.sub(r"\S+", lambda word: f"[{len(word[0])}]", text)}
     if not key:
-        raise AuditError("there is no key to hash prompts with", hint=f"Set {KEY_VARIABLE}.")
+        raise AuditError("no key is given to hash the prompts with", hint=f"Set {KEY_VARIABLE}.")
     return {how: hmac.digest(key, text.encode("utf-8", "surrogatepass"), "sha256").hex()}
 
 
@@ -133,7 +133,7 @@ def prompt_key(log: Path | None = None) -> bytes:
         if not path.exists():
             _create(path)
         if stat.S_IMODE(path.stat().st_mode) & 0o077:
-            raise AuditError(f"{path}: others than its owner may read the audit key", hint=f"chmod 600 {path}")
+            raise AuditError(f"{path}: users other than its owner can read the audit key", hint=f"chmod 600 {path}")
         return _long_enough(path.read_bytes().strip(), str(path))
     except OSError as error:
         raise AuditError(

@@ -94,7 +94,7 @@ def test_a_key_is_made_for_its_owner_only_and_read_back(tmp_path: Path) -> None:
 def test_a_key_that_others_may_read_is_refused(tmp_path: Path) -> None:
     make_key(tmp_path / "key", "k")
     (tmp_path / "key").chmod(0o644)
-    with pytest.raises(AuditError, match="others than its owner"):
+    with pytest.raises(AuditError, match="users other than its owner"):
         read_signer(tmp_path / "key")
 
 

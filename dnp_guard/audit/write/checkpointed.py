@@ -1,4 +1,4 @@
-"""A log that writes checkpoints to a second place while it grows."""
+"""An audit sink that also writes checkpoints of its growing log to a second place."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
     from dnp_guard.audit.checkpoint import Signer
 
 EVERY: Final = 60.0
-"""Most seconds from a record to the checkpoint that covers it."""
+"""Most seconds from a record to the checkpoint that includes it."""
 
 _log = logging.getLogger("dnp_guard.audit")
 
 
 class Kept(Protocol):
-    """A sink that knows the end of its log, in a file or a database."""
+    """A sink that stores its log in a file or a database, and knows the end of the log."""
 
     path: Path
 
     @property
     def head(self) -> Head:
-        """The current end of the log."""
+        """The current end of the log, with which the next record continues."""
 
     def write(self, event: Mapping[str, Any]) -> None:
         """Store one event."""
@@ -41,21 +41,22 @@ class Kept(Protocol):
 
 
 class CheckpointedSink:
-    """A log that appends checkpoints to a file, which should be where the log's writer cannot change it.
+    """Passes events to the sink of a log, and appends checkpoints of this log to another file.
 
-    It writes a checkpoint some time after a record and when the sink is closed, followed by a ``checkpoint`` record. If
-    a checkpoint cannot be written, it tries again after the same time, and the log continues meanwhile.
+    That file should be in a place where the writer of the log cannot change it. A checkpoint is written ``every``
+    seconds after a record, and when the sink is closed; a ``checkpoint`` record in the log follows it. If a checkpoint
+    cannot be written, the sink tries again after the same time, and the log continues meanwhile.
 
     Args:
         sink: sink of the log.
         to: file of the checkpoints; created if missing.
         signer: signs the checkpoints; None to leave them unsigned.
         origin: name of the log in the checkpoints.
-        every: seconds from a record to the checkpoint that covers it.
+        every: seconds from a record to the checkpoint that includes it.
 
     Attributes:
         path: path of the log.
-        observe: called with every checkpoint written, and with None after a failure.
+        observe: function that is called with every checkpoint written, and with None if one could not be written.
     """
 
     def __init__(
@@ -104,7 +105,7 @@ class CheckpointedSink:
         return made
 
     def close(self) -> None:
-        """Write a last checkpoint if there are records since the previous one, and close the log."""
+        """Write a last checkpoint if there are records after the previous one, and close the log."""
         with self._lock:
             timer, self._timer = self._timer, None
         if timer is not None:

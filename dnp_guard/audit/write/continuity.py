@@ -1,4 +1,4 @@
-"""Check that a log continues where its writer stopped."""
+"""Check that a log still contains the records of its writer, and continues from the last one."""
 
 from __future__ import annotations
 
@@ -16,9 +16,13 @@ if TYPE_CHECKING:
 
 
 def continues(log: Path, left: Head) -> bool:
-    """Return whether the files of a log contain, or contained until a purge, the record after a writer's last one.
+    """Return whether a log continues after a writer's last record, by the next record or by a tombstone in its place.
 
-    The newest files are read first, since others have usually written little since.
+    The newest files are read first, since other writers have usually added only a little.
+
+    Args:
+        log: the current file of the log.
+        left: end of the log after the writer's last record.
     """
     for file in (log, *reversed(segments(log))):
         with suppress(FileNotFoundError), file.open("rb") as lines:
@@ -29,12 +33,17 @@ def continues(log: Path, left: Head) -> bool:
 
 
 def follows(line: bytes, left: Head) -> bool:
-    """Return whether a line is the record after a writer's last one."""
+    """Return whether a line is the record that follows a writer's last one.
+
+    Args:
+        line: a line of the log.
+        left: end of the log after the writer's last record.
+    """
     return left.prev.encode() in line and (parse(line) or {}).get("prev") == left.prev
 
 
 def changed(log: Path) -> AuditError:
-    """Make the error of a log that does not continue where a writer stopped."""
+    """Return the error for a log that no longer contains its writer's last record."""
     return AuditError(
         f"{log}: the log was removed, cut or replaced while it was being written",
         hint="Find out who did it; 'audit verify --checkpoint' shows what is missing. The log continues from here.",

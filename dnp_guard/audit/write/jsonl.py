@@ -1,4 +1,4 @@
-"""The log in a file: one line per record, shared by processes, rotated, and continued after a crash."""
+"""The audit log in a file: one line per record, shared by processes, rotated, and continued after a crash."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ _NOT_A_LOG = "It was left untouched. Give another path, or move the file away."
 class JsonlSink:
     """A log in a file, one line per record, shared by any number of threads and processes of one machine.
 
-    The sink locks the file for every record, and reads its end from disk if another writer has appended: no two
-    writers, including forked children, write the same position. If the log was moved away, cut or replaced, one write
-    fails and reports it, and the next starts a new log. A last line torn by a crash is moved to ``<file>.torn-<seq>``,
-    and the log continues.
+    The sink locks the file for every record, and reads the end of the file if another writer has appended: no two
+    writers, forked children included, write a record at the same position. If the log was moved away, cut or replaced,
+    one write reports this with an error, and later ones start a new log. If a crash left a part of a line at the end,
+    the part is moved to ``<file>.torn-<seq>``, and the log continues.
 
     Args:
         path: the log; created if missing, readable by its owner only. Its folder must exist.
-        rotate_bytes: rotate the file before the next record from this size on; the chain continues in a new file.
-        rotate_hours: rotate the file from this age of its first record on.
-        sync: wait for the disk after every record, so that a power cut loses none. The records of a killed process
-            survive without it.
-        clock: returns the current time.
+        rotate_bytes: size from which on the file is rotated before the next record; the chain continues in a new file.
+        rotate_hours: age of the first record from which on the file is rotated.
+        sync: whether to wait for the disk after every record, so that a power cut loses none. The records of a killed
+            process are safe in any case.
+        clock: function that returns the current time.
 
     Raises:
         AuditError: the folder is missing, the file cannot be written, or it is not an audit log.
@@ -72,7 +72,7 @@ class JsonlSink:
 
     @property
     def head(self) -> Head:
-        """The current end of the log.
+        """The current end of the log, with which the next record continues.
 
         Raises:
             AuditError: the file cannot be read.
@@ -82,11 +82,11 @@ class JsonlSink:
             return file.head
 
     def write(self, event: Mapping[str, Any]) -> None:
-        """Append an event in one write.
+        """Append the record of an event in one write.
 
         Raises:
-            AuditError: nothing of the record is in the file, or the log was changed by somebody else, which is reported
-                once.
+            AuditError: the record could not be written, and no part of it is in the file; or another program changed
+                the log, which one write reports.
         """
         written = False
         while not written:
@@ -118,10 +118,10 @@ class JsonlSink:
         self._left, file.left_at = file.head, file.size
 
     def _check_continues(self, file: _File) -> None:
-        """Check that the log still contains this writer's records.
+        """Check that the log still contains this writer's last record.
 
         Raises:
-            AuditError: it does not; the next write is accepted nevertheless.
+            AuditError: it does not; the next write continues without this check.
         """
         left, self._left = self._left, None
         if left is not None and left != file.head and not (_follows(file, left) or continues(self.path, left)):
@@ -151,7 +151,7 @@ class JsonlSink:
                 os.close(file.descriptor)
 
     def _read_end(self, file: _File) -> None:
-        """Read the end of the log if another writer has changed it, and set a torn last line aside."""
+        """Read the end of the log if another writer has changed it; move an incomplete last line to another file."""
         if file.size == (size := os.fstat(file.descriptor).st_size):
             return
         line, torn = _tail(file.descriptor, self.path)
@@ -167,7 +167,7 @@ class JsonlSink:
         file.head, file.size = head, size - len(torn)
 
     def _carried(self) -> Head | None:
-        """Return the end of the newest rotated file."""
+        """Return the end of the newest rotated file, where the chain continues; None if its last line is no record."""
         before = segments(self.path)
         if not before:
             return Head()
@@ -197,16 +197,16 @@ class JsonlSink:
 
 @dataclass(slots=True)
 class _File:
-    """An open log file and its known state.
+    """An open log file, and what the sink knows of it.
 
     Attributes:
-        descriptor: descriptor, open for appending.
-        identity: device and inode.
-        size: size when its end was last read or written; None if unknown.
+        descriptor: file descriptor, open for appending.
+        identity: device and inode of the file.
+        size: size of the file when its end was last read or written; None if unknown.
         head: end of the log at that size.
-        first: ``seq`` of its first record.
-        began: time of its first record.
-        left_at: offset after the last record by this writer.
+        first: ``seq`` of the file's first record.
+        began: time of the file's first record.
+        left_at: offset in the file after this sink's last record.
     """
 
     descriptor: int
@@ -219,7 +219,7 @@ class _File:
 
 
 def _follows(file: _File, left: Head) -> bool:
-    """Return whether another writer continued where this one stopped, the ordinary case, which is quick to check."""
+    """Return whether the record after this sink's last one continues from it: a quick check for the ordinary case."""
     if file.left_at is None or file.size is None or file.size <= file.left_at:
         return False
     since = os.pread(file.descriptor, min(file.size - file.left_at, LONGEST_LINE + 1), file.left_at)
@@ -227,7 +227,7 @@ def _follows(file: _File, left: Head) -> bool:
 
 
 def _why(path: Path, error: OSError) -> tuple[str, str]:
-    """Explain why a log cannot be written, with a hint."""
+    """Return the reason why a log cannot be written, and a hint what to do."""
     if isinstance(error, FileNotFoundError) and not path.parent.is_dir():
         return f"the folder {path.parent} does not exist", "Create it."
     if isinstance(error, IsADirectoryError):
@@ -259,7 +259,7 @@ def _is_at(file: _File, path: Path) -> bool:
 
 
 def _tail(descriptor: int, path: Path) -> tuple[bytes, bytes]:
-    """Read the last whole line with its newline, and the bytes after it."""
+    """Read the last complete line of a file, with its newline, and the bytes after it."""
     size, block = os.fstat(descriptor).st_size, _BLOCK
     while True:
         start = max(0, size - block)
@@ -274,7 +274,7 @@ def _tail(descriptor: int, path: Path) -> tuple[bytes, bytes]:
 
 
 def _beginning(descriptor: int) -> tuple[int, datetime | None]:
-    """Read position and time of a file's first record."""
+    """Read the ``seq`` and the time of a file's first record."""
     line, _, _ = os.pread(descriptor, LONGEST_LINE, 0).partition(b"\n")
     record = parse(line) or {}
     buried = tombstone(record)

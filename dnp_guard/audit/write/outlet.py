@@ -1,4 +1,4 @@
-"""Write records to a sink in a separate thread, so that nobody waits for a slow or failing sink."""
+"""Write audit records to a sink in a separate thread, so that no generation waits for a slow or failing sink."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ RETRY: Final = 30.0
 """Seconds after which a failing sink is tried again if no record arrives before."""
 
 STALLED: Final = 0.5
-"""Seconds without a write after which nobody waits for a sink until it has written again."""
+"""Seconds without a write after which callers no longer wait for a sink, until it has written again."""
 
 HANGING: Final = 5.0
 """Seconds without a write after which a sink with waiting records is considered to hang."""
@@ -38,15 +38,15 @@ _log = logging.getLogger("dnp_guard.audit")
 
 
 class Outlet:
-    """A sink with its waiting and missed records.
+    """Writes to one sink: a thread, the queue of records that wait for it, and a spool of records that failed.
 
     Args:
-        sink: the sink; one thread writes to it.
-        spool: stores records that the sink does not accept.
-        failed: called with ``audit_sink`` for every record that the sink does not accept and once for a hanging sink,
-            and with ``audit_dropped`` for every record that is lost.
-        outage: makes a record of an outage, given the affected record and a reason. It is written after the first
-            missed record, and in place of a lost one.
+        sink: the sink; only the thread writes to it.
+        spool: stores the records that the sink did not accept, until it accepts them.
+        failed: function that is called with ``audit_sink`` for every record that the sink does not accept, and once for
+            a hanging sink; with ``audit_dropped`` for every record that is lost.
+        outage: function that makes a record of an outage from the affected record and a reason. It is written after the
+            first record of an outage, and in place of a lost record.
     """
 
     def __init__(
@@ -64,13 +64,13 @@ class Outlet:
         self._taken = self._done = self._held = 0
         self._stalled = self._closing = self._hangs = False
         self._since = 0.0
-        """Time at which the sink last took a record, or the first record began to wait."""
+        """Time at which the sink last accepted a record, or the first record began to wait."""
         self._change = Condition()
         self._thread: Thread | None = None
         _outlets.add(self)
 
     def put(self, record: Mapping[str, Any]) -> int:
-        """Queue a record; return its number for :meth:`wait`, or 0 if it was dropped."""
+        """Queue a record; return its number for :meth:`wait`, or 0 if it was dropped because the queue is full."""
         with self._change:
             if len(self._waiting) >= WAITING:
                 self._failed("audit_dropped")
@@ -87,14 +87,14 @@ class Outlet:
             return self._taken
 
     def wait(self, number: int, seconds: float) -> bool:
-        """Wait for a record to be written, unless the sink hangs.
+        """Wait until a record is written, unless the sink hangs.
 
         Args:
-            number: number of the record.
-            seconds: longest wait.
+            number: number of the record, from :meth:`put`.
+            seconds: longest time to wait.
 
         Returns:
-            Whether the sink has stored this record and all before it.
+            Whether the sink has stored this record and all records before it.
         """
         with self._change:
             if seconds > 0 and not self._stalled and not self._change.wait_for(lambda: self._done >= number, seconds):
@@ -102,21 +102,21 @@ class Outlet:
             return 0 < number <= self._held
 
     def settle(self, seconds: float) -> bool:
-        """Wait for all records queued so far, for some seconds at most."""
+        """Wait, for some seconds at most, until all records queued so far are written; return whether they are."""
         return self._taken == 0 or self.wait(self._taken, seconds)
 
     @property
     def keeps_up(self) -> bool:
-        """Whether the sink has no missed records to catch up with, and does not hang."""
+        """Whether the sink does not hang, and no records are in its spool."""
         with self._change:
             hangs = bool(self._waiting) and monotonic() - self._since > HANGING
             return not hangs and not self._spool
 
     def close(self, seconds: float) -> None:
-        """Write the waiting records, try the missed ones once more, and close the sink.
+        """Write the queued records, try the spooled ones once more, and close the sink.
 
         Args:
-            seconds: longest wait; after it, a hanging sink is left alone.
+            seconds: longest time to wait for the sink; a sink that still hangs then is not closed.
         """
         with self._change:
             self._closing = True
@@ -138,7 +138,7 @@ class Outlet:
             _log.warning("an audit sink could not be closed: %s", _of(error))
 
     def forked(self) -> None:
-        """Start afresh in a child process; the parent writes the records that were waiting."""
+        """Empty the queue in a forked child process, since the parent writes the records in it."""
         self._change = Condition()
         self._waiting.clear()
         self._spool.leave()

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @hookimpl(trylast=True)
 def dnp_guard_audit_sink(spec: str) -> Sink | None:
-    """Open ``jsonl:PATH``, ``sqlite:PATH``, ``stdout:``, ``otel:``, or a JSONL log at any other path."""
+    """Open the sink for ``jsonl:PATH``, ``sqlite:PATH``, ``stdout:`` or ``otel:``; other texts are JSONL paths."""
     kind, colon, rest = spec.partition(":")
     if colon and kind not in _KINDS and (meant := nearest(kind, list(_KINDS))):
         raise AuditError(f"no audit sink is called {kind!r}", hint=f"Did you mean {meant}:{rest}?")
@@ -34,7 +34,7 @@ def dnp_guard_audit_sink(spec: str) -> Sink | None:
 
 
 def log_path(sink: object) -> Path | None:
-    """Return the path of a sink's log, or of a sink's spec; None if it is not in a file."""
+    """Return the path of the log of a sink, or of a text such as ``sqlite:PATH``; None if the log is not in a file."""
     if not isinstance(sink, str):
         path = sink if isinstance(sink, Path) else getattr(sink, "path", None)
         return path if isinstance(path, Path) else None

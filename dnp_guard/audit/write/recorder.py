@@ -1,4 +1,4 @@
-"""Write events to every audit sink, and never raise into a generation."""
+"""Write the guard's events to all of its audit sinks, without raising errors into a generation."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from dnp_guard.telemetry import Metrics, Tracing
 
 STEP_WAIT: Final = 0.005
-"""Longest wait for sinks per second of a generation, in seconds."""
+"""Most seconds that a generation waits for sinks in one second."""
 
 REQUIRED_WAIT: Final = 5.0
 """Longest wait for one record under ``audit.required``, in seconds."""
@@ -40,21 +40,23 @@ _log = logging.getLogger("dnp_guard.audit")
 
 
 class Recorder:
-    """Records the events of one guard.
+    """Records the events of one guard in its audit sinks.
 
-    Every sink has a thread that writes to it. A failure of a sink is counted as ``degraded`` with the reason
-    ``audit_sink``. The missed records are spooled to disk and written before the next event, followed by a ``degraded``
-    record. A lost record is counted as ``audit_dropped``.
+    Every sink has its own thread. If a sink does not accept a record, the metric ``degraded`` counts it with the reason
+    ``audit_sink``, and the record is stored on disk. It is written before the next event, followed by a ``degraded``
+    record. A lost record is counted with the reason ``audit_dropped``.
 
     Args:
         sinks: sinks that get every event.
         metrics: metrics of the guard.
         tracing: tracing of the guard.
         common: fields that all records share.
-        spool: folder for the missed records of sinks with a ``path`` or a ``name``; None for memory, as for others.
-        previews: folder for pictures of findings; None if there is no log in a file.
-        picture_key: key to encrypt pictures; None to blur them.
-        required: wait until every record is written, as ``audit.required`` demands, not just a few milliseconds.
+        spool: folder for records that sinks with a ``path`` or a ``name`` did not accept. None to store them in memory,
+            as those of other sinks always are.
+        previews: folder for pictures in which a query found something; None if no log is in a file.
+        picture_key: key to encrypt these pictures; None to blur them.
+        required: whether to wait until every record is written, as ``audit.required`` demands, and not only a few
+            milliseconds.
 
     Attributes:
         metrics: metrics of the guard.
@@ -87,15 +89,15 @@ class Recorder:
         self._second, self._waited = 0.0, 0.0
 
     def emit(self, event: Event, *, required: bool | None = None, policy: PolicyFields | None = None) -> bool:
-        """Record an event.
+        """Record an event in all sinks.
 
         Args:
             event: the event.
-            required: wait until it is written; by default, as the recorder was created.
-            policy: policy of the event, if it is not the common one.
+            required: whether to wait until it is written; by default, the value given to the recorder.
+            policy: policy under which the event happened, if it differs from the one in the common fields.
 
         Returns:
-            Whether every sink stored this event and all before it within the wait.
+            Whether every sink stored this event, and all events before it, in the time that the recorder waits.
         """
         with self.metrics.overhead("audit"):
             try:
@@ -111,17 +113,17 @@ class Recorder:
             return all(held)
 
     def keep(self, request: str, image: int, step: int | None, picture: Image) -> PreviewFields | None:
-        """Store the picture of a finding, small and blurred, or encrypted.
+        """Store the picture in which a query found something: encrypted if there is a key, otherwise small and blurred.
 
         Args:
             request: id of the generation.
             image: index in the batch.
-            step: step of the query; None for the final look.
+            step: step of the query; None for the query about the finished image.
             picture: RGB picture.
 
         Returns:
-            ``preview{file, sha256}`` of the record; None if it cannot be stored, which is counted as ``degraded`` with
-            the reason ``audit_preview``.
+            The file's name and hash, for ``preview{file, sha256}`` in the record. None if the picture cannot be stored,
+            which the metric ``degraded`` counts with the reason ``audit_preview``.
         """
         with self.metrics.overhead("audit"):
             try:
@@ -131,7 +133,7 @@ class Recorder:
                 return None
 
     def forget(self, request: str, image: int) -> None:
-        """Remove the previews of one image; count a failure as ``keep`` does."""
+        """Remove the stored pictures of one image; count a failure as :meth:`keep` does."""
         if self._previews is None:
             return
         try:
@@ -140,24 +142,24 @@ class Recorder:
             self._unkept(error)
 
     def settle(self, seconds: float = SETTLE_WAIT) -> bool:
-        """Wait until every sink has stored every event so far, except sinks that hang.
+        """Wait until every sink has stored all events so far; do not wait for sinks that hang.
 
         Args:
-            seconds: longest wait per sink.
+            seconds: longest time to wait per sink.
 
         Returns:
-            Whether every sink has stored every event.
+            Whether every sink has stored all events.
         """
         held = [outlet.settle(seconds) for outlet in self._outlets]
         return all(held)
 
     @property
     def keeps_up(self) -> bool:
-        """Whether every sink accepts its records, without one that fails or hangs."""
+        """Whether every sink accepts its records: none fails or hangs."""
         return all(outlet.keeps_up for outlet in self._outlets)
 
     def close(self) -> None:
-        """Try to write the missed records once more, and close the sinks."""
+        """Write the waiting records, try those that a sink did not accept once more, and close the sinks."""
         for outlet in self._outlets:
             outlet.close(REQUIRED_WAIT)
 

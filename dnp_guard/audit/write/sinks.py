@@ -1,7 +1,8 @@
-"""The protocol of audit sinks, and the sink in memory. A sink seals events into its own chain; plugins add more kinds.
+"""The protocol that audit sinks implement, and a sink in memory. Plugins can add other kinds of sinks.
 
-A chain without a key reveals accidents and partial edits at their line. Rewriting to the end, or cutting the tail, is
-found only with a checkpoint stored elsewhere.
+A sink adds events to a hash chain of its own. This chain has no key: verifying it reveals accidents and partial edits,
+with their line. Whether a log was rewritten up to its end, or its tail cut off, is found only with a checkpoint that is
+stored elsewhere.
 """
 
 from __future__ import annotations
@@ -17,16 +18,16 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class Sink(Protocol):
-    """Stores events, one after another, from any thread."""
+    """Stores audit events in the order of its calls, which can come from any thread."""
 
     def write(self, event: Mapping[str, Any]) -> None:
-        """Store one event; it is written when this returns.
+        """Store one event, and return when it is written.
 
         Args:
             event: a record made by :func:`dnp_guard.audit.record.build`.
 
         Raises:
-            Exception: the event could not be stored, and no part of it was.
+            Exception: the event could not be stored; no part of it was written.
         """
 
     def close(self) -> None:
@@ -37,7 +38,7 @@ class MemorySink:
     """A log in memory, for tests and for inspecting a guard's records.
 
     Attributes:
-        lines: the sealed lines, without newlines.
+        lines: lines of the log, without newlines.
     """
 
     def __init__(self) -> None:
@@ -47,14 +48,14 @@ class MemorySink:
 
     @property
     def records(self) -> list[dict[str, Any]]:
-        """The lines, parsed."""
+        """The records of the log, parsed from its lines."""
         return [record for line in self.lines if (record := parse(line)) is not None]
 
     def write(self, event: Mapping[str, Any]) -> None:
-        """Seal an event and store it."""
+        """Add an event to the hash chain, and store its line."""
         with self._lock:
             line, self._prev = seal(event, len(self.lines), self._prev)
             self.lines.append(line)
 
     def close(self) -> None:
-        """Do nothing."""
+        """Do nothing, since a log in memory has no resources to release."""

@@ -1,6 +1,7 @@
-"""Records that a sink has missed, stored on disk until it accepts them, even after the process has ended.
+"""A spool: records that an audit sink did not accept, stored on disk until it does, even after the process has ended.
 
-Records are stored as built, in order, and are given to the sink at least once.
+The records are stored in order and without position and hashes, which the sink adds. The sink gets every record at
+least once.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 BACKLOG: Final = 1000
-"""Most records in memory if no disk is available; the oldest are dropped first."""
+"""Most records in memory if they cannot be stored on disk; the oldest are dropped first."""
 
 LARGEST: Final = 64 << 20
 """Most bytes on disk; later records are dropped."""
@@ -35,20 +36,20 @@ FOLDER_VARIABLE: Final = "DNP_GUARD_SPOOL"
 
 
 def spool_folder() -> Path | None:
-    """Return the folder of records that wait for a failing sink.
+    """Return the folder for records that a failing sink did not accept.
 
-    It is ``DNP_GUARD_SPOOL``, or ``dnp-guard/spool`` in the user's state folder; None for a user without a home, whose
-    records wait in memory.
+    It is ``DNP_GUARD_SPOOL``, or ``dnp-guard/spool`` in the user's state folder. None if the user has no home folder;
+    then the records are stored in memory.
     """
     return state_path("spool", FOLDER_VARIABLE)
 
 
 class Spool:
-    """The missed records of one sink.
+    """The records that one sink did not accept, and that wait until it does.
 
     Args:
-        folder: folder to store them in, in files readable by their owner only; None for memory.
-        name: name of the sink. Records that an ended process left for a sink of this name are taken over.
+        folder: folder to store them in, in files readable by their owner only; None to store them in memory.
+        name: name of the sink. Records that an ended process left for a sink of this name are included.
     """
 
     def __init__(self, folder: Path | None, name: str) -> None:
@@ -76,10 +77,10 @@ class Spool:
         return False
 
     def drain(self, write: Callable[[Mapping[str, Any]], object]) -> None:
-        """Give all records to a sink, in order.
+        """Write all records to the sink, in order, and remove them.
 
         Args:
-            write: writes a record, and raises if the sink does not accept it; then this record and later ones stay.
+            write: function that writes one record. If it raises, this record and later ones stay in the spool.
         """
         while self._files:
             self._files[0].drain(write)
@@ -90,7 +91,7 @@ class Spool:
             self._memory.popleft()
 
     def leave(self) -> None:
-        """Leave the records on disk to another process; in a forked child, to its parent."""
+        """Release the files on disk to the next process with this sink, or in a forked child to its parent."""
         for file in self._files:
             os.close(file.descriptor)
         self._files, self._own = [], None
@@ -105,7 +106,7 @@ class Spool:
 
 @dataclass(slots=True)
 class _Kept:
-    """A file of waiting records, locked by the process that writes or drains it."""
+    """A file of spooled records, locked by the process that uses it."""
 
     path: Path
     descriptor: int
@@ -150,7 +151,7 @@ def _created(folder: Path, key: str) -> _Kept:
 
 
 def _left(folder: Path, key: str) -> list[_Kept]:
-    """Take over the files of processes that have ended."""
+    """Open and lock the files that ended processes left for a sink."""
     files = []
     with suppress(OSError):
         for path in sorted(folder.glob(f"{key}.*.jsonl"), key=lambda path: path.stat().st_mtime):

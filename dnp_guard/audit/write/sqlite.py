@@ -1,4 +1,4 @@
-"""The log in a SQLite database, in write-ahead mode: the same lines and the same chain, one row per record."""
+"""The audit log in a SQLite database: the same lines and hash chain as in a file, one row per record."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class SqliteSink:
 
     Args:
         path: the database; created if missing, readable by its owner only.
-        sync: wait for the disk after every record, so that a power cut loses none.
+        sync: whether to wait for the disk after every record, so that a power cut loses none.
 
     Raises:
-        AuditError: the database cannot be opened, or is of another kind.
+        AuditError: the database cannot be opened, or is not an audit log.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, sync: bool = False) -> None:
@@ -50,7 +50,7 @@ class SqliteSink:
 
     @property
     def head(self) -> Head:
-        """The current end of the log.
+        """The current end of the log, with which the next record continues.
 
         Raises:
             AuditError: the database cannot be read.
@@ -65,11 +65,10 @@ class SqliteSink:
         return Head(*last) if last else Head()
 
     def write(self, event: Mapping[str, Any]) -> None:
-        """Append an event in one transaction.
+        """Append the record of an event in one transaction.
 
         Raises:
-            AuditError: the record is not in the database, or the log was changed by somebody else, which is reported
-                once.
+            AuditError: the record could not be written, or another program changed the log, which one write reports.
         """
         self._leave_parent()
         with self._lock:
@@ -136,14 +135,14 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def connect(path: Path, *, sync: bool = False) -> sqlite3.Connection:
-    """Open the database of a log, created if missing.
+    """Open the database of a log, and create it if it is missing.
 
     Args:
         path: path of the database.
-        sync: wait for the disk after every transaction.
+        sync: whether to wait for the disk after every transaction.
 
     Raises:
-        AuditError: the database cannot be opened, or is of another kind.
+        AuditError: the database cannot be opened, or is not an audit log.
     """
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))

@@ -1,4 +1,4 @@
-"""Sinks that forward records to standard output and to OpenTelemetry logs. Every process has its own chain."""
+"""Audit sinks that write to standard output or to OpenTelemetry logs. Every process has its own hash chain."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HASH: Final = "dnp_guard.audit.hash"
 
 
 class StreamSink:
-    """A log on a stream, one line per record; the chain begins with this sink.
+    """A log on a stream, one line per record; a new hash chain begins with every sink.
 
     Args:
         stream: the stream; standard output by default.
@@ -37,7 +37,7 @@ class StreamSink:
         self._lock = Lock()
 
     def write(self, event: Mapping[str, Any]) -> None:
-        """Write an event and flush the stream."""
+        """Write the record of an event, and flush the stream."""
         with self._lock:
             line, sealed = seal(event, self._seq, self._prev)
             stream = self._stream or sys.stdout.buffer
@@ -50,9 +50,10 @@ class StreamSink:
 
 
 class OtelSink:
-    """A log of OpenTelemetry log records: the body is the sealed line, the event name is ``dnp_guard.<event>``.
+    """A log of OpenTelemetry log records, with the line as the body and ``dnp_guard.<event>`` as the event name.
 
-    Without an SDK the records go nowhere. The sink does not notice losses of the exporter, so keep a log in a file too.
+    Without an OpenTelemetry SDK, the records are not exported. The sink does not notice if the exporter loses records,
+    so keep a log in a file too.
 
     Args:
         provider: provider of loggers; OpenTelemetry's global one by default.
@@ -64,7 +65,7 @@ class OtelSink:
         self._lock = Lock()
 
     def write(self, event: Mapping[str, Any]) -> None:
-        """Emit an event."""
+        """Emit the record of an event as an OpenTelemetry log record."""
         with self._lock:
             line, sealed = seal(event, self._seq, self._prev)
             attributes: dict[str, str | int] = {SEQ: self._seq, HASH: sealed}
