@@ -1,1 +1,1 @@
-"""Read a log: verify, show, report, export and retention."""
+"""Read an audit log: verify it, show it, report on it, export it, and purge its old records."""

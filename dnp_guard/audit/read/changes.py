@@ -1,4 +1,4 @@
-"""List changes with person, time and reason: policies, exceptions, overrides, holds, purges, erasures."""
+"""List the changes in an audit log with person, time and reason: of policies, exceptions, holds, purges and so on."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RecordedChange:
-    """One change from the record.
+    """One change of the guard's policy or of its log, as recorded in the log.
 
     Attributes:
         time: time of the change.
@@ -34,7 +34,8 @@ class RecordedChange:
         why: the stated reason.
         digest: digest of the policy.
         before: digest of the previous policy.
-        loosened: whether the policy lets more through than the previous one, or may; None if they were not compared.
+        loosened: whether the policy lets, or may let, more images through than the previous one; None if they were not
+            compared.
     """
 
     time: str
@@ -52,7 +53,7 @@ class RecordedChange:
 def changes(records: Iterable[Mapping[str, Any]]) -> Iterator[RecordedChange]:
     """Yield every change in a log, in order.
 
-    A policy that several guards or workers load again without a change appears once per tenant.
+    If several guards or workers load the same policy, this appears only once per tenant.
 
     Args:
         records: records of the log.
@@ -153,7 +154,7 @@ _VALUES = {
 }
 
 CHANGES: Final = frozenset(_VALUES)
-"""The events that may be a change."""
+"""Names of the events that can be a change."""
 
 
 def _object(record: Mapping[str, Any], name: str) -> Mapping[str, Any]:

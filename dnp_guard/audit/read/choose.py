@@ -1,4 +1,4 @@
-"""Resolve a person's input against a log: the beginning of an id, or a name in the log."""
+"""Match what a person typed with the ids and names in a log."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _NAMED = 12
 
 
 def whole_id(given: str, ids: Iterable[str]) -> str:
-    """Complete the beginning of an id.
+    """Complete an id of which only the beginning is given.
 
     Args:
         given: an id, or its beginning.
         ids: ids in the log.
 
     Raises:
-        AuditError: no id begins like this, or several do.
+        AuditError: no id begins with this text, or several ids do.
 
     >>> whole_id("f08", ["f0843c", "a11"])
     'f0843c'
@@ -38,10 +38,10 @@ def whole_id(given: str, ids: Iterable[str]) -> str:
 
 
 def known(kind: str, given: str | None, valid: Iterable[str]) -> None:
-    """Refuse an unknown name.
+    """Raise an error if a name is not one of the known names, and suggest the nearest.
 
     Args:
-        kind: kind of name, for the error.
+        kind: kind of name, such as ``policy``, for the error.
         given: the name; None is accepted.
         valid: the known names.
 

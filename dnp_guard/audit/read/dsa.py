@@ -1,4 +1,4 @@
-"""Statements of reasons for withheld images, in the format of the DSA Transparency Database since July 2025."""
+"""Statements of reasons for withheld images, in the format of the EU's DSA Transparency Database since July 2025."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ def statements(
 ) -> Iterator[dict[str, Any]]:
     """Yield a statement of reasons per blocked or blurred image, with the fields of :data:`DSA_COLUMNS`.
 
-    An image that failed closed has no statement, since an outage says nothing about content. A steered image was not
-    withheld.
+    An image that was withheld because no query was answered has no statement, since this says nothing about its
+    content. A steered image has none, since it was not withheld.
 
     Args:
         records: records of the log.
-        categories: statement categories by policy category; they take precedence over the record's `taxonomy`. A
-            category in neither is filed as another violation of the platform's terms.
+        categories: statement category by id of the policy category; it takes precedence over the record's `taxonomy`.
+            A category without either is filed as "other violation of the platform's terms".
     """
     seen: dict[tuple[str, object], dict[str, StatementCategory]] = {}
     for record in records:
@@ -82,7 +82,7 @@ def statements(
 def to_dsa(
     records: Iterable[Mapping[str, Any]], file: TextIO, categories: Mapping[str, StatementCategory] | None = None
 ) -> int:
-    """Write statements of reasons as CSV with lists as JSON, and return their number."""
+    """Write statements of reasons as CSV, in which lists are JSON, and return the number of statements."""
     writer = csv.DictWriter(file, DSA_COLUMNS, lineterminator="\n")
     writer.writeheader()
     count = 0
@@ -95,7 +95,7 @@ def to_dsa(
 def to_dsa_json(
     records: Iterable[Mapping[str, Any]], file: TextIO, categories: Mapping[str, StatementCategory] | None = None
 ) -> int:
-    """Write statements of reasons as request bodies for the database's API, one per line, and return their number."""
+    """Write request bodies for the database's API, one per line, and return the number of statements in them."""
     rows = (
         {name: value for name, value in statement.items() if value} for statement in statements(records, categories)
     )

@@ -1,4 +1,4 @@
-"""Statement categories of the DSA Transparency Database since July 2025, and the mapping from other lists."""
+"""Statement categories of the EU's DSA Transparency Database since July 2025, and a mapping of other lists to them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PREFIX: Final = "STATEMENT_CATEGORY_"
 
 @dataclass(frozen=True, slots=True)
 class StatementCategory:
-    """The category under which the database files a statement.
+    """The category under which the DSA Transparency Database files a statement of reasons.
 
     Attributes:
         category: a statement category, without ``STATEMENT_CATEGORY_``.
@@ -49,7 +49,7 @@ CATEGORIES: Final = (
 """The database's statement categories."""
 
 OTHER: Final = StatementCategory("OTHER_VIOLATION_TC")
-"""Any other violation of the platform's terms."""
+"""Category of other violations of the platform's terms."""
 
 _HATE: Final = StatementCategory("ILLEGAL_OR_HARMFUL_SPEECH")
 _NUDITY: Final = StatementCategory("OTHER_VIOLATION_TC", "NUDITY")
@@ -84,13 +84,17 @@ _RENAMED: Final = {
     "SCOPE_OF_PLATFORM_SERVICE": OTHER,
     "UNSAFE_AND_ILLEGAL_PRODUCTS": _PRODUCTS,
 }
-"""Statement categories until July 2025, with their successors."""
+"""Successors of the statement categories that existed until July 2025."""
 
 
 def categories_of(policies: Iterable[Policy]) -> dict[str, StatementCategory]:
-    """Map the categories of policies to statement categories, by their ``taxonomy``.
+    """Map the categories of policies to statement categories, by the ``taxonomy`` of the category.
 
-    A taxonomy named ``DSA`` gives the statement category; for other lists, the nearest one is used.
+    A taxonomy named ``DSA`` names the statement category itself; an entry of another list of hazards is mapped to the
+    nearest one.
+
+    Returns:
+        Statement category by id of the policy category, for the categories with a taxonomy.
 
     Raises:
         AuditError: a taxonomy named ``DSA`` has an id that the database does not know.
@@ -113,7 +117,7 @@ def categories_of(policies: Iterable[Policy]) -> dict[str, StatementCategory]:
 
 
 def nearest_of(name: str, entry: str) -> StatementCategory | None:
-    """Return the statement category nearest to an entry of a list of hazards; None if there is none.
+    """Return the statement category nearest to an entry of a published list of hazards; None if none is near.
 
     >>> nearest_of("LlavaGuard", "O8")
     StatementCategory(category='ANIMAL_WELFARE', keyword='ANIMAL_HARM')

@@ -1,4 +1,4 @@
-"""Stored pictures as text, for a page that loads nothing from elsewhere."""
+"""Encode stored pictures as ``data:`` addresses, for a page that loads no other files."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
 def embedded(place: Path, names: Iterable[str], key: bytes | None) -> dict[str, str]:
-    """Read the stored pictures as ``data:`` addresses, by name.
+    """Return stored pictures as ``data:`` addresses, by file name.
 
     Args:
-        place: folder of the log's previews.
-        names: names of pictures in records; missing files are left out.
-        key: key of encrypted pictures.
+        place: folder of the log's stored pictures.
+        names: file names of the pictures; missing files are left out.
+        key: key of encrypted pictures; None if there is none.
 
     Raises:
         AuditError: a picture cannot be read, or is encrypted and the key is missing or wrong.

@@ -1,4 +1,8 @@
-"""Erase the records of one person. A tombstone keeps the rest verifiable; a hold takes precedence over an erasure."""
+"""Erase the records of one person from a log.
+
+A tombstone takes the place of the erased records, so that the rest of the hash chain can still be verified. Requests on
+hold are not erased before their hold ends.
+"""
 
 from __future__ import annotations
 
@@ -26,10 +30,10 @@ class Erased:
     """The result of an erasure, or of a dry run.
 
     Attributes:
-        subject: the person's hash in records.
-        requests: erased generations of the person.
+        subject: keyed hash by which records name the person.
+        requests: ids of the erased generations.
         records: number of records removed.
-        waiting: held generations of the person, which stay until the hold ends.
+        waiting: ids of the person's generations on hold, which stay until the hold ends.
     """
 
     subject: str
@@ -47,18 +51,18 @@ def erase(
     second: SecondPlace | None = None,
     dry_run: bool = False,
 ) -> Erased:
-    """Remove every record of a person's generations and their previews, and record the erasure in the log.
+    """Remove all records and stored pictures of a person's generations, and record the erasure in the log.
 
     Args:
         path: the log; other processes may continue to write it.
-        subject: the person's name as hosts give it, or the hash in records.
+        subject: the person's name, as the program that generates images gives it, or the hash in records.
         by: person who requests the erasure.
         why: reason for the erasure, for readers of the log.
-        second: second place of the log's checkpoints; None if there is none.
-        dry_run: remove nothing, and report what would be removed.
+        second: file of the log's checkpoints; None if there is none.
+        dry_run: whether to remove nothing, and only report what would be removed.
 
     Raises:
-        AuditError: the log has no generation of this person, does not verify or cannot be written.
+        AuditError: the log has no generation of this person, verifying it finds a problem, or it cannot be written.
     """
     keyed = {subject} if _HASH.fullmatch(subject) else set()
     keyed.add(subject_hash(subject, path))
@@ -88,7 +92,7 @@ def erase(
 
 
 def waiting(path: Path, request: str) -> str | None:
-    """Return the subject whose erasure waits for the hold on a request to end; None if there is none."""
+    """Return the person, as a hash, whose erasure waits for the end of the hold on a request; None if none waits."""
     subject = None
     for record in Log(path):
         if record["event"] == SubjectErased.name:

@@ -1,4 +1,4 @@
-"""Export a log in formats that other programs read: CSV and Parquet."""
+"""Export the records of an audit log as CSV or Parquet."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ COLUMNS: Final = (
     "prev",
     "hash",
 )
-"""Columns in CSV and Parquet. ``findings``, ``taxonomy``, ``prompt``, ``run`` and ``exception`` are JSON."""
+"""Columns in CSV and Parquet; values of ``findings``, ``taxonomy``, ``prompt``, ``run`` and ``exception`` are JSON."""
 
 _INTEGERS = frozenset({"seq", "image", "step", "applied_step", "steps"})
 _NUMBERS = frozenset({"sigma", "negative.scale", "latency_ms"})
@@ -66,7 +66,7 @@ _BATCH = 20_000
 
 
 def flat(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Convert a record to a row of :data:`COLUMNS`; missing fields are None."""
+    """Convert a record to a table row with the columns :data:`COLUMNS`; missing fields are None."""
     row: dict[str, Any] = {}
     for column in COLUMNS:
         outer, _, inner = column.partition(".")
@@ -80,7 +80,7 @@ def flat(record: Mapping[str, Any]) -> dict[str, Any]:
 def to_csv(records: Iterable[Mapping[str, Any]], file: TextIO) -> int:
     """Write records as CSV, and return their number.
 
-    An apostrophe precedes any text that a spreadsheet would take for a formula.
+    Put an apostrophe before a text that a spreadsheet would take for a formula.
     """
     writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
     writer.writeheader()
@@ -95,7 +95,7 @@ def to_parquet(records: Iterable[Mapping[str, Any]], path: Path) -> int:
     """Write records as Parquet, and return their number.
 
     Raises:
-        MissingExtra: pyarrow is missing.
+        MissingExtra: pyarrow is not installed.
     """
     needs("parquet", "writing Parquet")
     import pyarrow as pa  # noqa: PLC0415 (an extra)
@@ -135,5 +135,5 @@ def _batches(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
 
 
 def inert(value: object) -> object:
-    """Make a cell that no spreadsheet takes for a formula."""
+    """Put an apostrophe before a text that a spreadsheet would take for a formula; return other values unchanged."""
     return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value

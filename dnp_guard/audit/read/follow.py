@@ -1,4 +1,4 @@
-"""Read a log as it grows."""
+"""Read an audit log while it grows."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 def follow(path: str | os.PathLike[str], wait: Callable[[], bool]) -> Iterator[dict[str, Any]]:
-    """Yield the records written from now on, across rotations of the log.
+    """Yield the records that are written from now on, also after the log is rotated to a new file.
 
     Args:
         path: the log, in a file or a SQLite database.
-        wait: called when there is nothing new; returns False to stop.
+        wait: function that is called when there is no new record; it waits, and returns False to stop.
 
     Raises:
         AuditError: the file cannot be read.
@@ -48,7 +48,7 @@ def _lines(path: Path, wait: Callable[[], bool]) -> Iterator[bytes]:
 
 
 def _growing(file: BinaryIO, path: Path, wait: Callable[[], bool]) -> Iterator[bytes]:
-    """Yield the lines of one file, until it is moved away or the caller stops waiting."""
+    """Yield the lines of one file while it grows, until it is moved away or ``wait`` returns False."""
     rest = b""
     while True:
         moved = not (data := file.readline()) and _moved(file.fileno(), path)

@@ -1,4 +1,4 @@
-"""One row per finished image: its outcome, the reason, and how strong the evidence was."""
+"""Collect the records of every finished image into one row: outcome, reason, and strength of the evidence."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ ACTED_ON: Final = frozenset(map(str, (Outcome.STEERED, Outcome.BLURRED, Outcome.
 """Outcomes of images that were altered or withheld for their findings."""
 
 _OPEN: Final = 20_000
-"""Most generations followed at once; beyond it, the oldest unfinished one is dropped."""
+"""Most unfinished generations that are followed; the oldest ones beyond this number are dropped."""
 
 
 @dataclass(slots=True)
 class Sight:
-    """The strongest evidence of one category in one image.
+    """The strongest evidence of one policy category in one image: the finding with the highest probability.
 
     Attributes:
         category: id of the category.
         term: term that was found; "" if the record does not name it.
-        probability: probability of the term; None for a sensitive category, which records give without details.
+        probability: probability of the term; None for a sensitive category, of which records give no details.
         threshold: threshold of the finding.
-        step: step of the query; None for the final look.
-        final: whether the final look found the category, at any probability.
-        picture: name of a stored preview with a finding of the category, at any probability; "" for none.
+        step: step of the query; None for the query about the finished image.
+        final: whether the query about the finished image found the category, at any probability.
+        picture: file name of a stored picture in which a query found the category; "" for none.
     """
 
     category: str
@@ -51,7 +51,7 @@ class Sight:
 
     @property
     def margin(self) -> float | None:
-        """Excess over the threshold, as a fraction of the range above it: 0 at the threshold, 1 for certain."""
+        """How far the probability is above the threshold: 0 at the threshold, 1 at probability 1; None if unknown."""
         if self.probability is None or self.threshold is None or self.threshold >= 1:
             return None
         return (self.probability - self.threshold) / (1 - self.threshold)
@@ -65,21 +65,21 @@ class Sight:
 
 @dataclass(slots=True)
 class ImageRow:
-    """The row of one image.
+    """The collected records of one image.
 
     Attributes:
         request: id of the generation.
         image: index in the batch.
-        time: when the image was finished.
+        time: time at which the image was finished.
         tenant: tenant of the generation; "" if there is none.
         policy: name and revision of the policy.
         mode: ``enforce`` or ``shadow``.
         decision: outcome of the image.
-        would: outcome if nothing were in shadow; "" if nothing is.
-        sights: strongest evidence by category found.
+        would: outcome if the policy enforced what it only records in shadow; "" if that makes no difference.
+        sights: strongest evidence of every category found, by category id.
         judged: whether a query about the finished image was answered.
         waived: categories that an allowed case excused.
-        negatives: number of negatives injected.
+        negatives: number of negative prompts injected.
         failures: reasons why the guard could not do its job for this generation.
     """
 
@@ -99,7 +99,7 @@ class ImageRow:
 
     @property
     def id(self) -> str:
-        """Id of the generation and index of the image."""
+        """Id of the image: that of the generation, a slash, and the index in the batch."""
         return f"{self.request}/{self.image}"
 
     @property
@@ -117,12 +117,12 @@ class ImageRow:
 
     @property
     def margin(self) -> float | None:
-        """The largest :attr:`Sight.margin` of the evidence; None if none is known."""
+        """The largest :attr:`Sight.margin` of all categories found; None if none is known."""
         known = [sight.margin for sight in self.sights.values() if sight.margin is not None]
         return max(known, default=None)
 
     def document(self) -> dict[str, Any]:
-        """Return the row as plain data for programs."""
+        """Return the row as a JSON object for programs."""
         return {
             "request": self.request,
             "image": self.image,
@@ -154,11 +154,11 @@ def images(records: Iterable[Mapping[str, Any]]) -> Iterator[ImageRow]:
 
 
 class Follower:
-    """Collects the records of images in order, in memory that does not grow with the log.
+    """Collects records, passed in the order of the log, into one row per image; stores only unfinished images.
 
     Args:
-        rows: rows of unfinished images to continue with.
-        failures: reasons why the guard could not do its job, by generation.
+        rows: rows of unfinished images from an earlier run, to continue with.
+        failures: reasons why the guard could not do its job, by id of the generation, from that run.
     """
 
     def __init__(self, rows: Iterable[ImageRow] = (), failures: Mapping[str, list[str]] | None = None) -> None:
@@ -172,11 +172,11 @@ class Follower:
         return [row for rows in self._open.values() for row in rows.values()]
 
     def failures(self) -> dict[str, list[str]]:
-        """Return the failures of the guard by generation, for generations with unfinished images."""
+        """Return the reasons why the guard could not do its job, by id of a generation with unfinished images."""
         return {request: reasons for request, reasons in self._failures.items() if self._open.get(request)}
 
     def add(self, record: Mapping[str, Any]) -> ImageRow | None:
-        """Add a record, and return the row of the image that it finishes, if any."""
+        """Add a record; if it finishes an image, return the row of that image, otherwise None."""
         event, request = record["event"], str(record.get("request", ""))
         if not request:
             return None

@@ -1,15 +1,22 @@
-"""Confidence intervals of counted shares."""
+"""Confidence intervals of proportions."""
 
 from __future__ import annotations
 
 import math
 
 _Z = 1.959963984540054
-"""Quantile of the normal distribution for 95 %."""
+"""Quantile of the normal distribution for a 95 % interval."""
 
 
 def wilson(count: int, of: int) -> tuple[float, float]:
-    """Compute the 95 % interval of a share (E. B. Wilson, 1927).
+    """Compute the 95 % Wilson score interval of a proportion (E. B. Wilson, 1927).
+
+    Args:
+        count: number of successes.
+        of: number of trials.
+
+    Returns:
+        The lower and the upper end, 0 to 1.
 
     >>> [round(end, 3) for end in wilson(0, 10)]
     [0.0, 0.278]

@@ -1,4 +1,4 @@
-"""Read a log from disk one line at a time, even while it is being written."""
+"""Read an audit log from disk one line at a time, even while it is being written."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Line(NamedTuple):
     """One line of a log.
 
     Attributes:
-        file: name of its file, relative as the log's path was given.
-        number: number in its file, 1-based.
-        data: bytes with the newline; only the beginning of a line that is too long for a record.
+        file: path of the file, relative if the path of the log was given so.
+        number: line number in the file, from 1.
+        data: bytes of the line, with the newline; only the beginning if the line is too long for a record.
     """
 
     file: str
@@ -35,7 +35,7 @@ class Line(NamedTuple):
 
 
 def read_lines(path: str | os.PathLike[str]) -> Iterator[Line]:
-    """Yield the lines of a log, those of its rotated files first.
+    """Yield the lines of a log, the oldest first, including those of its rotated files.
 
     Args:
         path: the log, in a file or a SQLite database.
@@ -71,7 +71,7 @@ def is_database(path: Path) -> bool:
 
 
 def _opened(path: Path, stack: ExitStack) -> BinaryIO | None:
-    """Open the file that is being written; None just after a rotation, when the next file does not exist yet."""
+    """Open the current file of a log; None just after a rotation, when the new file does not exist yet."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for a writer
             raise AuditError(f"{path}: not an audit log, but a folder, a pipe or a device", hint="Check the path.")

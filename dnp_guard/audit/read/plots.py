@@ -1,4 +1,4 @@
-"""Small plots as SVG, for a page that loads nothing from elsewhere."""
+"""Draw small plots as SVG, for a page that loads no other files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 COLOURS: Final = ("#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951", "#ff8ab7", "#a463f2", "#97bbf5", "#9c6b4e")
-"""One colour per category, repeating from the first."""
+"""Colours of categories; after the last, they repeat from the first."""
 
 OUTCOME_COLOURS: Final = {
     Outcome.FAILED_OPEN: "#d1495b",
@@ -24,7 +24,7 @@ OUTCOME_COLOURS: Final = {
     Outcome.BLOCKED: "#b3261e",
     Outcome.FAILED_CLOSED: "#6d3a3a",
 }
-"""One colour per outcome, the same on all pages; ``would be`` an outcome has a lighter tint of it."""
+"""Colour of every outcome, the same on all pages; a series such as ``would be blocked`` has a lighter tint of it."""
 
 _WIDTH, _HEIGHT = 720, 180
 _LEFT, _BOTTOM, _TOP = 44, 24, 10
@@ -33,11 +33,11 @@ _WOULD, _TINT = "would be ", "80"
 
 
 def stacked(slots: Sequence[tuple[str, Mapping[str, int]]], series: Sequence[str], title: str) -> Markup:
-    """Draw bars over time, with one part per series.
+    """Draw a stacked bar chart over time.
 
     Args:
-        slots: label and counts of the bars.
-        series: names of the parts, from the bottom up.
+        slots: label of every bar, and its counts by series.
+        series: names of the series, from the bottom up.
         title: description of the plot for people who cannot see it.
     """
     most = max((sum(counts.values()) for _, counts in slots), default=0) or 1
@@ -67,7 +67,7 @@ def stacked(slots: Sequence[tuple[str, Mapping[str, int]]], series: Sequence[str
 
 
 def bars(counts: Sequence[tuple[str, int]], title: str) -> Markup:
-    """Draw horizontal bars with their names and counts.
+    """Draw a horizontal bar chart, with the name and the count of every bar.
 
     Args:
         counts: names and counts, from the top down.
@@ -87,12 +87,12 @@ def bars(counts: Sequence[tuple[str, int]], title: str) -> Markup:
 
 
 def colours_of(series: Sequence[str]) -> list[str]:
-    """Return the colours of the series of one plot: an outcome has its own, any other name the next in turn."""
+    """Return the colour of every series of a plot: that of the outcome, or else the next one for categories."""
     return [_of_outcome(name) or COLOURS[number % len(COLOURS)] for number, name in enumerate(series)]
 
 
 def legend(series: Sequence[str]) -> list[tuple[str, Markup]]:
-    """Return the names of the series of one plot, each with a small square in its colour."""
+    """Return the legend of a plot: the name of every series with a small square in its colour, as SVG."""
     square = Markup(
         '<svg class="swatch" viewBox="0 0 10 10" aria-hidden="true"><rect width="10" height="10" fill="{}"/></svg>'
     )

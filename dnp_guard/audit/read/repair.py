@@ -1,4 +1,4 @@
-"""Copy the whole lines of a log that was torn by a crash."""
+"""Copy the complete lines of a log whose last line a crash cut off."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from dnp_guard.files import create_private
 
 
 def repair(path: str | os.PathLike[str], to: str | os.PathLike[str]) -> int:
-    """Copy the lines of a log, including its rotated files, up to the last that ends with a newline.
+    """Copy the complete lines of a log, including its rotated files, to a new file.
 
-    The log itself is not changed. This mends only a torn last line; check first that nothing else is wrong.
+    The log itself is not changed. The copy only lacks an incomplete last line; verify the log first to see whether
+    anything else is wrong.
 
     Args:
         path: the log.
-        to: path of a new file, which only its owner may read.
+        to: path of the new file, which only its owner may read.
 
     Returns:
         Number of lines copied.
@@ -36,6 +37,6 @@ def repair(path: str | os.PathLike[str], to: str | os.PathLike[str]) -> int:
             os.fsync(file.fileno())
     except OSError as error:
         raise AuditError(
-            f"{Path(to)}: cannot write the repaired log: {error.strerror}", hint="Give a path that is free."
+            f"{Path(to)}: cannot write the repaired log: {error.strerror}", hint="Give the path of a new file."
         ) from error
     return copied

@@ -1,4 +1,4 @@
-"""Report on a period of a log as a page: HTML that loads nothing from elsewhere, or Markdown."""
+"""Report on a period of an audit log, as a page in HTML that loads no other files, or in Markdown."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class Plot:
     """A plot with its legend.
 
     Attributes:
-        drawing: drawing as SVG.
-        legend: names of the series, with a small square in their colour.
+        drawing: the plot as SVG.
+        legend: name of every series, with a small square in its colour as SVG.
     """
 
     drawing: Markup
@@ -49,12 +49,12 @@ class Plot:
 
 @dataclass(frozen=True, slots=True)
 class ListedImage:
-    """An image that was withheld, or would have been without shadow.
+    """An image in the report's list: it was withheld, or the policy in shadow only recorded that it would be.
 
     Attributes:
-        row: row of the image.
-        outcome: outcome in words.
-        pictures: names of stored previews with findings.
+        row: collected records of the image.
+        outcome: outcome in words, such as ``blocked`` or ``would be blocked``.
+        pictures: file names of the stored pictures in which a query found something.
     """
 
     row: ImageRow
@@ -75,10 +75,10 @@ def html(
     Args:
         summary: summary of the period.
         source: name of the log.
-        verification: result of checking the log, if it was checked.
-        reviews: people's verdicts on its images.
-        changes: changes in the period, in order.
-        pictures: ``data:`` addresses of stored previews by name, shown on demand.
+        verification: result of verifying the log; None if it was not verified.
+        reviews: people's verdicts on images of the log.
+        changes: changes of policy and log in the period, in order.
+        pictures: ``data:`` addresses of stored pictures by file name; the page shows them on demand.
     """
     script = (files("dnp_guard.audit") / "templates" / "report.js").read_text(encoding="utf-8")
     outcomes = [name for name, _ in _decisions(_sum(summary.outcomes_over_time))]
@@ -120,9 +120,9 @@ def markdown(
     Args:
         summary: summary of the period.
         source: name of the log.
-        verification: result of checking the log, if it was checked.
-        reviews: people's verdicts on its images.
-        changes: changes in the period, in order.
+        verification: result of verifying the log; None if it was not verified.
+        reviews: people's verdicts on images of the log.
+        changes: changes of policy and log in the period, in order.
     """
     return (
         _environment(escaped=False)
@@ -139,7 +139,7 @@ def markdown(
 
 
 def listed(summary: Summary) -> list[ListedImage]:
-    """List the latest images that were withheld, or would have been without shadow, the latest first."""
+    """List the latest images that were withheld, or would have been if the policy enforced its shadow; latest first."""
     return [
         ListedImage(
             row,
@@ -153,7 +153,7 @@ def listed(summary: Summary) -> list[ListedImage]:
 def document(
     summary: Summary, reviews: Reviews | None = None, changes: Sequence[RecordedChange] = ()
 ) -> dict[str, Any]:
-    """Return the report as plain data for programs."""
+    """Return the report as a JSON object for programs."""
     return {
         "first": summary.first,
         "last": summary.last,
@@ -257,7 +257,7 @@ def _decisions(counted: Counter[str]) -> list[tuple[str, int]]:
 
 
 def _decided(summary: Summary) -> list[tuple[str, int]]:
-    """Count images by outcome; those that are clean only because of shadow, by the outcome that they would have had."""
+    """Count images by outcome; those that are clean only because of shadow, by the outcome that they would have."""
     decisions = summary.decisions.copy()
     decisions[Outcome.CLEAN] -= sum(count for (outcome, _), count in summary.would.items() if outcome == Outcome.CLEAN)
     would = [(f"would have been {name}", count) for name, count in _decisions(_would(summary))]
@@ -287,6 +287,6 @@ def _environment(*, escaped: bool) -> Environment:
 
 
 def _cell(text: object) -> str:
-    """Escape a text for Markdown: no table, tag, link, code, and above all no picture from elsewhere."""
+    """Escape a text for a Markdown table, so that it makes no cell, tag, link or code, and loads no picture."""
     escaped = "".join(f"\\{sign}" if sign in "\\|[]!`*" else sign for sign in clean(str(text)))
     return escaped.replace("&", "&amp;").replace("<", "&lt;").replace("://", ":&#47;&#47;")

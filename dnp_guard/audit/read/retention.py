@@ -1,8 +1,9 @@
-"""Purge old records and replace them by a tombstone, so that the rest still verifies. A hold exempts a request.
+"""Purge old records of an audit log. A hold on a request exempts its records.
 
-A tombstone contains the positions of the purged records and the hashes around them. It is valid only if a later
-``purged`` record of the log names it. When a log is verified against its checkpoints, one of these must name it too:
-they are signed and stored where a person who can change the log cannot. Any other removal of records is still found.
+A tombstone takes the place of purged records, so that the rest of the hash chain can still be verified: it contains
+their positions and the hashes around them. A tombstone is valid only if a later ``purged`` record of the log names it.
+If the log has checkpoints, one of them must name it too, since they are stored where a person who can change the log
+cannot change them. Any other removal of records is still found.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 HOLD: Final = "hold"
 RELEASE: Final = "release"
 
-_NAMED = 5000  # tombstones per record, which keeps it below the longest line
+_NAMED = 5000  # tombstones named per record, so that it fits into a line
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class Purged:
 
     Attributes:
         records: number of records removed.
-        held: number of old records that stay because their request is held.
+        held: number of old records that stay because their request is on hold.
         tombstones: number of tombstones in the log.
     """
 
@@ -66,12 +67,12 @@ def open_log(path: Path) -> JsonlSink | SqliteSink:
 
 
 def hold(path: Path, request: str, *, release: bool = False, why: str = "") -> str:
-    """Exempt a request's records from purges, or end this, and record it in the log.
+    """Put a request on hold, which exempts its records from purges, or end its hold, and record this in the log.
 
     Args:
         path: the log.
         request: id of the generation, or its beginning.
-        release: end a hold.
+        release: whether to end the hold.
         why: reason, for readers of the log.
 
     Returns:
@@ -94,7 +95,7 @@ def requests(path: Path) -> set[str]:
 
 
 def held(path: Path) -> set[str]:
-    """Return the ids of the held requests."""
+    """Return the ids of the requests on hold, whose records are exempt from purges."""
     requests_held: set[str] = set()
     for record in records(path):
         if record["event"] == Overridden.name and "request" in record:
@@ -107,17 +108,17 @@ def held(path: Path) -> set[str]:
 
 
 def purge(path: Path, before: str, second: SecondPlace | None = None, *, dry_run: bool = False) -> Purged:
-    """Remove the records before a time and their previews, except those of held requests.
+    """Remove the records before a time, and their stored pictures, except those of requests on hold.
 
     Args:
         path: the log; other processes may continue to write it.
-        before: time in the format of records.
-        second: second place of the log's checkpoints; None if there is none.
-        dry_run: remove nothing, and report what would be removed.
+        before: the time, in the format of records.
+        second: file of the log's checkpoints; None if there is none.
+        dry_run: whether to remove nothing, and only report what would be removed.
 
     Raises:
-        AuditError: the log does not verify, cannot be written, or has checkpoints at a second place that was not
-            given; then nothing was removed. Or a preview cannot be removed; the next purge tries again.
+        AuditError: verifying the log finds a problem, the log cannot be written, or it has checkpoints and ``second``
+            is None; then nothing was removed. Or a stored picture cannot be removed; then the next purge tries again.
     """
     return remove(path, before, f"purge: older than {before}", second=second, dry_run=dry_run)
 
@@ -131,27 +132,27 @@ def remove(
     second: SecondPlace | None = None,
     dry_run: bool = False,
 ) -> Purged:
-    """Announce tombstones in the log, then remove records and their previews.
+    """Remove old or erased records and their stored pictures, after a record in the log that names their tombstones.
 
     Args:
         path: the log.
-        before: remove records before this time.
-        reason: reason in the announcement.
-        erased: requests whose records are removed whatever their time, unless they are held.
+        before: time before which records are removed, in the format of records.
+        reason: reason in that record.
+        erased: ids of requests whose records are removed at any age, unless the request is on hold.
         second: as in :func:`purge`.
-        dry_run: remove nothing, and report what would be removed.
+        dry_run: whether to remove nothing, and only report what would be removed.
 
     Raises:
         AuditError: as in :func:`purge`.
     """
     if second is None and any("checkpoint" in record for record in records(path)):
         raise AuditError(
-            f"{path}: the log has checkpoints at a second place, against which a purge would look like a forgery",
+            f"{path}: the log has checkpoints; a purge that they do not confirm would look like a forgery",
             hint="Name their file with --checkpoint, and their key with --sign.",
         )
     verification = verify(path, second.notes() if second is not None else ())
     if not verification.ok:
-        raise AuditError(f"{path}: a log that does not verify is not purged", hint="Run 'audit verify' first.")
+        raise AuditError(f"{path}: the log does not verify, and is not purged", hint="Run 'audit verify' first.")
     end = verification.records + verification.purged
     plan = _Plan(before, end, frozenset(held(path)), now(), erased)
     for file in _files(path):
@@ -176,7 +177,20 @@ def remove(
 
 @dataclass(slots=True)
 class _Plan:
-    """The fate of every line; the same lines have the same fate."""
+    """Decides which lines of a log stay and which tombstones replace the others; equal lines give equal decisions.
+
+    Attributes:
+        before: time before which records are removed.
+        end: position after the last record when the purge began; later records stay.
+        held: ids of requests on hold, whose records stay.
+        time: time of new tombstones.
+        erased: ids of requests whose records are removed at any age.
+        removed: number of records removed so far.
+        kept: number of old records that stay because their request is on hold.
+        hashes: hashes of the tombstones.
+        gone: file names of stored pictures in purged records.
+        staying: file names of stored pictures in the remaining records.
+    """
 
     before: str
     end: int
@@ -187,12 +201,10 @@ class _Plan:
     kept: int = 0
     hashes: list[str] = field(default_factory=list)
     gone: set[str] = field(default_factory=set)
-    """Previews in purged records."""
     staying: set[str] = field(default_factory=set)
-    """Previews in the remaining records."""
 
     def lines(self, parsed: Iterable[tuple[bytes, dict[str, Any]]]) -> Iterator[tuple[bytes, Tombstone | None]]:
-        """Yield the new lines of one file, with the tombstone for a line that is one."""
+        """Yield the new lines of one file; with every line, the tombstone that it contains, or None for a record."""
         grave: Tombstone | None = None
         dug = 0
         for line, record in parsed:
@@ -225,7 +237,7 @@ class _Plan:
 
     def _close(self, grave: Tombstone | None, dug: int) -> Iterator[tuple[bytes, Tombstone | None]]:
         if grave is not None:
-            # An old tombstone without additions stays the same, including its time.
+            # An old tombstone stays the same, including its time, if it replaces no further records.
             new = replace(grave, time=self.time) if dug else grave
             line, sealed = new.line()
             self.hashes.append(sealed)
@@ -299,7 +311,7 @@ def _parsed(line: bytes) -> tuple[bytes, dict[str, Any]]:
 
 
 def records(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the records of a log, skipping other lines."""
+    """Yield the records of a log, and skip tombstones and unreadable lines."""
     for line in read_lines(path):
         record = parse(line.data)
         if record is not None and is_record(record):

@@ -1,4 +1,4 @@
-"""The second place of a log, which stores its checkpoints and the tombstones of purges."""
+"""The second place of an audit log: a file elsewhere with its checkpoints, which also name the tombstones of purges."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SecondPlace:
-    """The file with the checkpoints of a log.
+    """The file with the checkpoints of a log, in a place where the writer of the log cannot change it.
 
     Attributes:
         file: file of the checkpoints.
-        signer: signs checkpoints; None for unsigned ones.
+        signer: signs new checkpoints, and checks the signatures of existing ones; None for unsigned ones.
     """
 
     file: Path
@@ -32,7 +32,7 @@ class SecondPlace:
         """Read the existing checkpoints.
 
         Raises:
-            AuditError: they cannot be read, or are signed and the key is missing or another one.
+            AuditError: they cannot be read, or are signed and there is no key, or are not signed with the given key.
         """
         if not self.file.exists():
             return []
@@ -42,12 +42,12 @@ class SecondPlace:
         return notes
 
     def vouch(self, head: Head, time: str, tombstones: Sequence[str] = ()) -> None:
-        """Write a checkpoint with the end of a log and its new tombstones.
+        """Write a checkpoint that confirms the end of the log and the tombstones of a purge.
 
         Args:
             head: end of the log.
-            time: time in the format of records.
-            tombstones: hashes of the new tombstones.
+            time: time of the checkpoint, in the format of records.
+            tombstones: hashes of the tombstones.
 
         Raises:
             AuditError: the checkpoint cannot be written.

@@ -1,4 +1,4 @@
-"""Read the serials of signed policies from a log, in case the file that stores them is gone."""
+"""Read the serial numbers of signed policies from an audit log, in case the file that stores them is gone."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _LOADED: Final = PolicyLoaded.name.encode()
 
 
 def highest_serial(log: Path, signer: str, name: str) -> int:
-    """Return the highest serial in a log under which a policy was in force; 0 if there is none.
+    """Return the highest serial number with which a signed policy was in force; 0 if the log has none.
 
     Args:
-        log: the log, in a file or a SQLite database; it may be missing.
-        signer: public key, in base64.
-        name: name of the policy's file without its suffix, or of the store's folder.
+        log: the log, in a file or a SQLite database; it need not exist.
+        signer: public key of the policy's signature, in base64.
+        name: name of the policy's file without its suffix, or of the folder of a policy store.
 
     Raises:
         AuditError: the log cannot be read.

@@ -1,4 +1,4 @@
-"""Show a log to a person: its generations, and one generation step by step."""
+"""Show an audit log to a person: its generations, or one generation step by step."""
 
 from __future__ import annotations
 
@@ -45,17 +45,17 @@ _STYLES = {
 
 
 class Log:
-    """The records of a log file; every iteration reads the file again.
+    """The records of a log, as an iterable that reads the log again in every iteration.
 
     Args:
         path: the log.
 
     Attributes:
-        skipped: number of lines in the last iteration that are not records; :func:`dnp_guard.audit.read.verify` names
-            them.
+        skipped: number of lines that were neither records nor tombstones in the last iteration;
+            :func:`dnp_guard.audit.read.verify` names them.
 
     Raises:
-        AuditError: at the end of an iteration, if no line is a record.
+        AuditError: at the end of an iteration, if the log has lines and none of them is a record.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -77,7 +77,7 @@ class Log:
             raise AuditError(f"{self.path}: none of its lines is an audit record", hint="Check the path.")
 
     def only(self, *events: str) -> Iterator[dict[str, Any]]:
-        """Yield the records of some events; lines of other events are not parsed."""
+        """Yield the records with one of the given event names, without parsing other lines."""
         marks = [b'"event":"%b"' % event.encode() for event in events]
         for line in read_lines(self.path):
             if any(mark in line.data for mark in marks):
@@ -88,7 +88,7 @@ class Log:
 
 @dataclass(slots=True)
 class GenerationRow:
-    """One generation in one row.
+    """The row of one generation in the list of generations.
 
     Attributes:
         request: id of the generation.
@@ -96,10 +96,10 @@ class GenerationRow:
         policy: name and revision of the policy.
         tenant: tenant of the generation; "" if there is none.
         decisions: outcomes of the images, or ``abandoned``.
-        would: outcomes of images if nothing were in shadow, where they differ.
-        categories: ids of the categories found, in order.
-        queries: number of answered queries, counted per image.
-        negatives: number of negatives injected, counted per image and change.
+        would: outcomes of images if the policy enforced what it only records in shadow, where they differ.
+        categories: ids of the categories found, in the order in which they were found.
+        queries: number of answered queries; one about several images counts once per image.
+        negatives: number of negative prompts injected, including changed ones, over all images.
         degraded: number of times that the guard could not do its job.
     """
 
@@ -121,12 +121,12 @@ class GenerationRow:
 
     @property
     def summary(self) -> str:
-        """The decision, and the decision that there would be if nothing were in shadow."""
+        """The decision, and the one that there would be if the policy enforced what it only records in shadow."""
         would = _strictest(self.would)
         return f"{self.decision}, would have been {would}" if would else self.decision
 
     def add(self, record: Mapping[str, Any]) -> None:
-        """Add one of its records."""
+        """Count a record of this generation in the row."""
         event = record["event"]
         self.queries += event == QueryAnswered.name
         self.negatives += event == NegativeInjected.name
@@ -141,15 +141,15 @@ class GenerationRow:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Criteria for generations; None accepts every generation.
+    """Criteria for generations; a criterion that is None accepts every generation.
 
     Attributes:
-        category: id of a category found.
-        decision: outcome of an image; also ``abandoned`` and ``unfinished``.
+        category: id of a category that was found.
+        decision: outcome of an image, or ``abandoned`` or ``unfinished``.
         policy: name of the policy, with or without its revision.
         tenant: tenant of the generation.
-        since: earliest start, in the format of records.
-        until: end of the starts, exclusive, in the format of records.
+        since: earliest time at which the generation began, inclusive, in the format of records.
+        until: latest time at which it began, exclusive, in the format of records.
     """
 
     category: str | None = None
@@ -160,10 +160,10 @@ class Filter:
     until: str | None = None
 
     def check(self, rows: Iterable[GenerationRow]) -> None:
-        """Refuse criteria that no generation can meet, so that a misspelt name does not read as "there was none".
+        """Raise an error for a criterion that no generation can meet, such as a misspelt name.
 
         Args:
-            rows: every generation of the log.
+            rows: all generations of the log.
 
         Raises:
             AuditError: there is no such decision, or the log has no such category, policy or tenant.
@@ -176,7 +176,7 @@ class Filter:
             known("tenant", self.tenant, {row.tenant for row in among})
 
     def takes(self, generation: GenerationRow) -> bool:
-        """Return whether a generation meets the criteria."""
+        """Return whether a generation meets all criteria."""
         return (
             (self.category is None or self.category in generation.categories)
             and (self.decision is None or self.decision in (generation.decisions or [UNFINISHED]))
@@ -209,7 +209,7 @@ def generations(records: Iterable[Mapping[str, Any]], wanted: Filter | None = No
 
 
 def overview(rows: Iterable[GenerationRow]) -> Table:
-    """Make a table of generations."""
+    """Make a table for the terminal, with one row per generation."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     for heading in ("request", "began", "policy", "decision", "seen"):
         table.add_column(heading, no_wrap=heading in {"request", "began"}, overflow="fold")
@@ -224,7 +224,7 @@ def overview(rows: Iterable[GenerationRow]) -> Table:
 
 
 def line(record: Mapping[str, Any]) -> str:
-    """Format one record as one line, for following a log."""
+    """Format one record as one line, for a person who follows the log."""
     seen = " ".join(f"{category} {_bar(value)}" for category, value in _probabilities(record).items())
     where = " ".join(filter(None, [str(record.get("request", ""))[:8], _image(record), _step(record)]))
     then = _then(record)
@@ -233,7 +233,7 @@ def line(record: Mapping[str, Any]) -> str:
 
 
 def timeline(records: Iterable[Mapping[str, Any]]) -> Table:
-    """Make a table of one generation's records: findings and actions by step."""
+    """Make a table for the terminal of one generation's records: findings and actions, step by step."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("step", justify="right")
     table.add_column("image", justify="right")
@@ -260,7 +260,7 @@ def _text(text: str, style: str = "") -> Text:
 
 
 def _strictest(decisions: Iterable[str]) -> str:
-    """Return the strictest outcome; empty if there is none."""
+    """Return the strictest of the outcomes; "" if there is none."""
     return max((decision for decision in decisions if decision in _OUTCOMES), key=_OUTCOMES.index, default="")
 
 
@@ -297,7 +297,7 @@ def _bar(probability: float) -> str:
 
 
 def _probabilities(record: Mapping[str, Any]) -> dict[str, float]:
-    """Return the highest probability per category in a query's findings."""
+    """Return the highest probability of the findings in a query's record, by category."""
     highest: dict[str, float] = {}
     findings = record.get("findings") if record["event"] == QueryAnswered.name else None
     for finding in findings if isinstance(findings, list) else ():

@@ -1,4 +1,4 @@
-"""Summarise a period of a log in one pass, in memory that does not grow with the log. Pure."""
+"""Summarise a period of an audit log in one pass, in memory that does not grow with the log."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from dnp_guard.audit.read.images import ImageRow
 
 HELD: Final = "kept from an earlier look"
-"""Replaces the category of a negative without a finding at its step."""
+"""Stands for the category of a negative prompt without a finding in the query that caused it."""
 
 _OPEN = 20_000
 _STEPS = 40  # bins per factor of ten: the percentiles are accurate to 6 %
@@ -37,7 +37,7 @@ _WITHHELD = frozenset(map(str, (Outcome.BLURRED, Outcome.BLOCKED, Outcome.FAILED
 
 @dataclass(slots=True)
 class PolicyUse:
-    """Use of one revision of a policy, and its results.
+    """The use of one revision of a policy, and its results.
 
     Attributes:
         name: name of the policy.
@@ -47,8 +47,8 @@ class PolicyUse:
         first: time of its first record.
         last: time of its last record.
         generations: number of generations begun under it.
-        steered: number of images with an injected negative.
-        still_present: number of those whose final look still found what they were steered away from.
+        steered: number of images with a negative prompt from the guard.
+        still_present: number of these images that still showed the category when finished.
     """
 
     name: str
@@ -63,40 +63,42 @@ class PolicyUse:
 
     @property
     def share(self) -> float:
-        """Share of the steered images with a remaining finding."""
+        """Fraction of the steered images that still showed the category when finished."""
         return self.still_present / self.steered if self.steered else 0.0
 
 
 @dataclass(slots=True)
 class Summary:
-    """Counts of a period.
+    """Counts of the records in a period.
+
+    Under a policy in shadow, which only records, an image also has the outcome that enforcing the policy would give.
 
     Attributes:
         first: time of the first record; "" for none.
         last: time of the last record.
         records: number of records.
         generations: number of generations begun.
-        abandoned: number of those that ended without images.
+        abandoned: number of generations that ended without images.
         images: number of finished images.
-        queries: number of answered queries, counted per image.
-        skipped: number of skipped queries, counted per image.
-        injections: number of negatives injected, counted per image and change.
+        queries: number of answered queries; one about several images counts once per image.
+        skipped: number of skipped queries, counted in the same way.
+        injections: number of negative prompts injected, including changed ones, over all images.
         waived: number of findings that an allowed case excused.
         by_category: injections by category.
-        seen: finished images by category found and by outcome; for images in shadow, ``would be`` and the outcome
-            without shadow.
-        tenants: finished images by tenant and by outcome, as in ``seen``.
-        over_time: injections by hour and category.
-        outcomes_over_time: finished images by hour and outcome, as in ``seen``.
-        seen_over_time: finished images by hour and category found.
-        by_day: finished images by day, tenant, policy, category and outcome; the category "" stands for all.
-        withheld: number of images that were withheld, or would have been without shadow.
-        listed: the latest of those.
+        seen: finished images by category found, then by outcome; under shadow, by ``would be`` and the outcome if
+            enforced.
+        tenants: finished images by tenant, then by outcome as in ``seen``.
+        over_time: injections by hour, then by category.
+        outcomes_over_time: finished images by hour, then by outcome as in ``seen``.
+        seen_over_time: finished images by hour, then by category found.
+        by_day: finished images by day, tenant, policy, category and outcome; the category "" stands for all images.
+        withheld: number of images that were withheld, or would have been if enforced.
+        listed: the latest of the withheld images.
         decisions: finished images by outcome.
-        would: finished images by their outcome and the one without shadow, where they differ.
+        would: finished images by their outcome and the outcome if enforced, where these differ.
         degraded: number of times that the guard could not do its job, by reason.
-        latencies: answers by logarithm of their latency.
-        policies: policies in force, by digest and mode.
+        latencies: number of answers by logarithm of their latency.
+        policies: use of every policy, by its name, revision, digest and mode.
         unasked: number of finished generations without an answered query.
     """
 
@@ -129,7 +131,11 @@ class Summary:
     _images: Follower = field(default_factory=Follower)
 
     def percentile(self, share: float) -> float | None:
-        """Return the latency in milliseconds that a share of the answers did not exceed; None without answers."""
+        """Return a percentile of the latency of answers, in milliseconds; None if there are no answers.
+
+        Args:
+            share: fraction of the answers that took no longer, such as 0.9.
+        """
         left = share * self.latencies.total()
         for place in sorted(self.latencies):
             left -= self.latencies[place]
@@ -138,7 +144,7 @@ class Summary:
         return None
 
     def add(self, record: Mapping[str, Any]) -> None:  # noqa: C901 (one branch per event)
-        """Add one record."""
+        """Count one record; pass the records in the order of the log."""
         event, time, request = record["event"], record["time"], str(record.get("request", ""))
         self.first = min(self.first or time, time)
         self.last = max(self.last, time)
@@ -229,14 +235,14 @@ class Summary:
 
 @dataclass(slots=True)
 class _Open:
-    """An unfinished generation."""
+    """A generation without a finished image yet: whether a query was answered, and the steered categories by image."""
 
     asked: bool = False
     steered: dict[object, frozenset[str]] = field(default_factory=dict)
 
 
 def timeline(by_hour: Mapping[str, Counter[str]]) -> list[tuple[str, Counter[str]]]:
-    """Return counts by hour in order, merged by day or month for a long period."""
+    """Return the counts in order of time: by hour, or for a long period merged by day or month."""
     for digits in (13, 10, 7):
         slots: dict[str, Counter[str]] = {}
         for hour, counted in by_hour.items():
@@ -247,7 +253,7 @@ def timeline(by_hour: Mapping[str, Counter[str]]) -> list[tuple[str, Counter[str
 
 
 def summarise(records: Iterable[Mapping[str, Any]], since: str = "", until: str = "") -> Summary:
-    """Summarise a period of a log.
+    """Summarise the records of a log in a period.
 
     Args:
         records: records of the log.

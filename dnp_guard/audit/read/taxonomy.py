@@ -1,4 +1,4 @@
-"""Add the place of categories in published lists of hazards to records, from the policies in the log."""
+"""Add to records the entries of published lists of hazards for their categories, from the policies in the log."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def classified(records: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-    """Yield records, adding to those with findings the `taxonomy` of the categories found.
+    """Yield the records; add to records with findings a field `taxonomy`, the list entries of the categories found.
 
     Args:
         records: records of a log from its beginning, so that its policies are among them.
@@ -30,7 +30,7 @@ def classified(records: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, An
 
 
 def found_categories(record: Mapping[str, Any]) -> list[str]:
-    """Return the categories of a record's findings, without repeats."""
+    """Return the ids of the categories in a record's findings, without repeats."""
     findings = record.get("findings")
     names = [str(finding.get("category")) for finding in findings or () if isinstance(finding, dict)]
     return list(dict.fromkeys(names))

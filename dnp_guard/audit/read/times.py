@@ -35,7 +35,7 @@ def period(text: str) -> timedelta:
 
 
 def keeping(text: str) -> timedelta:
-    """Parse a retention period as :func:`period` does, but refuse ``m``, by which people may mean months.
+    """Parse a retention period as :func:`period` does, but refuse ``m``: it means minutes, and people may mean months.
 
     Raises:
         DnpGuardError: the text is not a period, or uses ``m``.
@@ -43,14 +43,14 @@ def keeping(text: str) -> timedelta:
     if match := re.fullmatch(r"(\d+)\s*m", text.strip()):
         number = match[1]
         raise AuditError(
-            f"{text!r} is {number} minutes to a computer and {number} months to a person",
+            f"{text!r} means {number} minutes here, but people may mean {number} months",
             hint=f"Write P{number}M for months, PT{number}M for minutes, or days such as 90d.",
         )
     return period(text)
 
 
 def moment(text: str, now: datetime | None = None) -> str:
-    """Parse a date, a time (UTC by default) or a period before now into the format of records.
+    """Parse a date, a time (UTC by default), or a period before now, and return the time in the format of records.
 
     Raises:
         AuditError: the text is none of these.

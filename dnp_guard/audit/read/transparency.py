@@ -1,4 +1,4 @@
-"""The figures of a transparency report, one per row: outcomes, error rates and appeals."""
+"""Compute the figures of a transparency report, one per row: outcomes, error rates and appeals."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ COLUMNS: Final = ("from", "to", "measure", "category", "count", "of", "low", "hi
 
 
 def figures(summary: Summary, reviews: Reviews) -> Iterator[tuple[object, ...]]:
-    """Yield the rows of :data:`COLUMNS`.
+    """Yield the rows of the transparency report, with the columns :data:`COLUMNS`.
 
     Args:
         summary: summary of the period.
-        reviews: people's verdicts on its images.
+        reviews: people's verdicts and appeals in the period.
     """
     period = summary.first[:10], summary.last[:10]
     for outcome, count in sorted(summary.decisions.items()):
@@ -40,7 +40,7 @@ def figures(summary: Summary, reviews: Reviews) -> Iterator[tuple[object, ...]]:
 
 
 def to_transparency(summary: Summary, reviews: Reviews, file: TextIO) -> None:
-    """Write the figures as CSV."""
+    """Write the figures of the transparency report as CSV."""
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(COLUMNS)
     for row in figures(summary, reviews):

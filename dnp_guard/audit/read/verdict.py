@@ -1,4 +1,4 @@
-"""Record a verdict on an image, an appeal, or the answer to an appeal."""
+"""Record a person's verdict on an image, an appeal, or the answer to an appeal in the audit log."""
 
 from __future__ import annotations
 
@@ -21,12 +21,15 @@ Answer = Literal["upheld", "overturned"]
 
 
 def common_of(path: Path, request: str, image: int) -> tuple[str, Common]:
-    """Find the whole id of a generation, and the tenant and policy of one of its images for verdicts on it.
+    """Find a finished image in the log, and return the fields that the record of a verdict on it needs.
 
     Args:
         path: the log.
         request: id of the generation, or its beginning.
         image: index in the batch.
+
+    Returns:
+        The whole id of the generation, and the tenant and policy of the image.
 
     Raises:
         AuditError: the image does not exist, or is not finished.
@@ -41,12 +44,12 @@ def common_of(path: Path, request: str, image: int) -> tuple[str, Common]:
 
 
 def shared(record: dict[str, Any]) -> Common:
-    """Return the tenant and the policy of a record."""
+    """Return the tenant and the policy of a record, to use them in another record; empty if it has no policy."""
     return {"tenant": record.get("tenant"), "policy": record["policy"]} if "policy" in record else {}
 
 
 def judge(path: Path, common: Common, verdict: VerdictGiven) -> None:
-    """Record a verdict.
+    """Record a person's verdict on an image in the log.
 
     Raises:
         AuditError: the log cannot be written.
@@ -55,7 +58,7 @@ def judge(path: Path, common: Common, verdict: VerdictGiven) -> None:
 
 
 def appeal(path: Path, common: Common, made: AppealMade) -> None:
-    """Record an appeal.
+    """Record an appeal against the decision about an image in the log.
 
     Raises:
         AuditError: the log cannot be written.
@@ -64,7 +67,7 @@ def appeal(path: Path, common: Common, made: AppealMade) -> None:
 
 
 def answer(path: Path, common: Common, given: AppealAnswered) -> None:
-    """Record the answer to an appeal.
+    """Record the answer to an appeal in the log.
 
     Raises:
         AuditError: the log cannot be written.

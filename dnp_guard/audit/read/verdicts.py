@@ -42,11 +42,11 @@ class ReviewVerdict:
 
 @dataclass(frozen=True, slots=True)
 class Reviewed:
-    """An image with its verdicts.
+    """An image with people's verdicts on it.
 
     Attributes:
-        row: row of the image.
-        verdicts: latest verdict per person.
+        row: collected records of the image.
+        verdicts: latest verdict of every person.
     """
 
     row: ImageRow
@@ -64,13 +64,13 @@ class Reviewed:
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """The rate of one kind of error.
+    """The rate of one kind of error among the reviewed images.
 
     Attributes:
-        error: ``false_alarm`` among reviewed images that were altered or withheld, ``missed`` among the others.
-        category: id of the category; "" for all.
+        error: ``false_alarm`` among images that were altered or withheld, ``missed`` among all others.
+        category: id of the category; "" for all categories.
         count: number of errors.
-        of: number of reviewed images.
+        of: number of reviewed images of this kind.
         low: lower end of the rate's 95 % interval.
         high: upper end of the interval.
     """
@@ -90,8 +90,8 @@ class Reviews:
     Attributes:
         images: images with a verdict, in the order in which they were finished.
         appeals: number of appeals.
-        upheld: number of appeals after which the decision stands.
-        overturned: number of appeals after which it does not.
+        upheld: number of appeals after which the decision was upheld.
+        overturned: number of appeals after which the decision was overturned.
     """
 
     images: tuple[Reviewed, ...]
@@ -100,9 +100,9 @@ class Reviews:
     overturned: int = 0
 
     def rates(self) -> tuple[Rate, ...]:
-        """Compute the error rates in total and by category, with their intervals.
+        """Compute the error rates in total and by category, with their confidence intervals.
 
-        They apply to the reviewed images; unless these are a random sample, they say nothing about other images.
+        The rates describe the reviewed images, and other images only if the reviewed ones are a random sample.
         """
         counted: Counter[tuple[str, str]] = Counter()
         of: Counter[tuple[str, str]] = Counter()
@@ -121,7 +121,7 @@ class Reviews:
         )
 
     def agreement(self) -> tuple[int, int]:
-        """Count the pairs of people with the same verdict on an image, and all pairs with verdicts."""
+        """Count the pairs of people who gave the same verdict on an image, and all pairs who gave verdicts on one."""
         pairs = [pair for image in self.images for pair in combinations(image.verdicts, 2)]
         return sum(one.verdict == other.verdict for one, other in pairs), len(pairs)
 
@@ -130,7 +130,7 @@ class Reviews:
         return wilson(self.overturned, self.upheld + self.overturned)
 
     def document(self) -> dict[str, Any]:
-        """Return the reviews as plain data for programs."""
+        """Return the figures of the reviews as a JSON object for programs."""
         same, pairs = self.agreement()
         low, high = self.overturned_interval()
         return {
@@ -147,12 +147,12 @@ class Reviews:
 
 
 def reviews(log: Log, policy: str | None = None, tenant: str | None = None) -> Reviews:
-    """Collect the verdicts and appeals of a log, without verdicts on images that the log no longer contains.
+    """Collect the verdicts and appeals of a log, except verdicts on images that the log no longer contains.
 
     Args:
-        log: the log; read twice if it contains verdicts.
-        policy: only images under this policy; a name, or name and revision.
-        tenant: only images of this tenant.
+        log: the log, which is read twice if it contains verdicts.
+        policy: name, or name and revision, of the policy whose images to include; None for all.
+        tenant: tenant whose images to include; None for all.
     """
     given: dict[tuple[str, int], dict[str, ReviewVerdict]] = defaultdict(dict)
     appeals: Counter[str] = Counter()
@@ -170,7 +170,7 @@ def reviews(log: Log, policy: str | None = None, tenant: str | None = None) -> R
 
 
 def verdict_of(record: Mapping[str, Any]) -> ReviewVerdict:
-    """Read the verdict of a ``verdict`` record."""
+    """Convert a record of the event ``verdict`` to a verdict."""
     return ReviewVerdict(
         str(record["time"]),
         str(record.get("verdict")),
@@ -188,6 +188,6 @@ def _is_of(record: Mapping[str, Any], policy: str | None, tenant: str | None) ->
 
 
 def image_of(record: Mapping[str, Any]) -> tuple[str, int]:
-    """Return the generation and the image that a record is about."""
+    """Return the id of the generation and the index of the image that a record is about."""
     image = record.get("image", 0)
     return str(record.get("request", "")), image if isinstance(image, int) else 0

@@ -1,7 +1,8 @@
-"""Verify a log line by line, and name the lines that were changed.
+"""Verify the hash chain of an audit log line by line, and name the lines that were changed.
 
-A chain without a key reveals accidents and partial edits at their line. Rewriting to the end, or cutting the tail, is
-found only with a checkpoint stored elsewhere. Only one line is in memory at a time.
+The chain has no key: verifying it reveals accidents and partial edits, with their line. Whether a log was rewritten up
+to its end, or its tail cut off, is found only with a checkpoint that is stored elsewhere. Only one line is in memory at
+a time.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ if TYPE_CHECKING:
     from dnp_guard.audit.checkpoint import Checkpoint
 
 MOST_PROBLEMS: Final = 100
-"""Most problems; after them, the rest of the log is not read."""
+"""Number of problems after which the rest of the log is not read."""
 
 _ANNOUNCE: Final = frozenset({RecordsPurged.name, CheckpointWritten.name})
-"""Events that name tombstones; the second did so before the first existed."""
+"""Events that name tombstones; ``checkpoint`` did so in earlier releases."""
 
 _TEXTS: Final = {
     "torn": (
@@ -42,15 +43,15 @@ _TEXTS: Final = {
         "The line before was rewritten with a new hash, or records were swapped.",
     ),
     "not-announced": (
-        "records were purged here, but no later record of the log says so",
+        "records were purged here, but no later record of the log names their tombstone",
         "They were removed by another program than 'audit purge'.",
     ),
     "not-vouched": (
-        "records were purged here, but no checkpoint stored elsewhere says so",
-        "Somebody replaced them, or purged without --checkpoint; vouch for your own with 'audit checkpoint --purged'.",
+        "records were purged here, but no checkpoint stored elsewhere confirms it",
+        "Somebody replaced them, or purged without --checkpoint; confirm your own with 'audit checkpoint --purged'.",
     ),
     "checkpoint-mismatch": (
-        "a checkpoint of {expected} records has another root than the log has here",
+        "a checkpoint after {expected} records has another hash than the record here",
         "The log was rewritten here or before.",
     ),
     "truncated": ("the log ends after {found} records; a checkpoint has {expected}", "Records were cut from its end."),
@@ -62,11 +63,11 @@ class Verification:
     """The result of verifying a log.
 
     Attributes:
-        ok: whether the log has no problem.
+        ok: whether no problem was found.
         records: number of lines that are records with the correct hash.
-        problems: problems by line; at most :data:`MOST_PROBLEMS`.
-        head_hash: hash of the last record before the first problem; 64 zeros if there is none. Compare it and the
-            number of records with a checkpoint.
+        problems: problems in the order of their lines; at most :data:`MOST_PROBLEMS`.
+        head_hash: hash of the last record before the first problem; 64 zeros if there is none. Compare it, and the
+            number of records, with a checkpoint.
         purged: number of records replaced by tombstones.
         tombstones: hashes of the tombstones.
     """
@@ -80,7 +81,7 @@ class Verification:
 
     @property
     def torn(self) -> bool:
-        """Whether the only problem is a last line torn by a crash."""
+        """Whether the only problem is an incomplete last line, as after a crash."""
         return [problem.code for problem in self.problems] == ["torn"]
 
 
@@ -89,7 +90,7 @@ def verify(path: str | os.PathLike[str], checkpoints: Iterable[Checkpoint] = ())
 
     Args:
         path: the log, in a file or a SQLite database.
-        checkpoints: checkpoints to compare it with.
+        checkpoints: checkpoints to compare the log with.
 
     Raises:
         AuditError: a file cannot be read.
@@ -103,12 +104,12 @@ def verify(path: str | os.PathLike[str], checkpoints: Iterable[Checkpoint] = ())
 
 
 def verify_lines(lines: Iterable[bytes], file: str = "", checkpoints: Iterable[Checkpoint] = ()) -> Verification:
-    """Verify the lines of a log.
+    """Verify the lines of a log that were read already.
 
     Args:
         lines: lines with their newlines, in the order of the log.
-        file: name of the file in problems.
-        checkpoints: checkpoints to compare it with.
+        file: name of the file, for the list of problems.
+        checkpoints: checkpoints to compare the log with.
     """
     check = _check(checkpoints)
     for number, line in enumerate(lines, start=1):
@@ -126,7 +127,7 @@ def _check(checkpoints: Iterable[Checkpoint]) -> _Check:
 
 @dataclass(frozen=True, slots=True)
 class _Expected:
-    """The expected values of the next line; None if unknown, after an unreadable line."""
+    """The ``seq`` and the possible ``prev`` that the next line should have; None after an unreadable line."""
 
     seq: int | None = 0
     prev: frozenset[str] | None = frozenset({ZERO})
@@ -137,11 +138,23 @@ _NOWHERE: Final = Line("", 0, b"")
 
 @dataclass(slots=True)
 class _Check:
-    """The state of a verification between two lines."""
+    """The state of a verification between two lines.
+
+    Attributes:
+        roots: hash of the last record by number of records, from the checkpoints.
+        vouched: hashes of the tombstones that the checkpoints confirm; None without checkpoints.
+        expected: expected values of the next line.
+        records: number of records with the correct hash.
+        purged: number of records replaced by tombstones.
+        head: hash of the last record before the first problem.
+        problems: problems found so far.
+        graves: line of every tombstone, by hash.
+        announced: hashes of the tombstones that records of the log name.
+        last: the latest line.
+    """
 
     roots: Mapping[int, str]
     vouched: frozenset[str] | None = None
-    """The tombstones that checkpoints vouch for; None without checkpoints."""
     expected: _Expected = field(default_factory=_Expected)
     records: int = 0
     purged: int = 0
@@ -222,7 +235,7 @@ def _prev(record: Mapping[str, Any]) -> str:
 
 
 def _unreadable(line: bytes, record: Mapping[str, Any]) -> str:
-    """Return the code of a line that is not a record; "" for a record."""
+    """Return the problem code of a line that is neither record nor tombstone; "" for a readable line."""
     if not line.endswith(b"\n") and len(line) <= LONGEST_LINE:
         return "torn"
     if not record:
@@ -231,7 +244,7 @@ def _unreadable(line: bytes, record: Mapping[str, Any]) -> str:
 
 
 def _changed(line: bytes, record: Mapping[str, Any], sealed: str | None, expected: _Expected) -> str:
-    """Return the code of a record that was changed or moved; "" for an intact one."""
+    """Return the problem code of a record that was changed or moved; "" for an intact one."""
     if sealed is None or canonical(record) != line[:-1]:
         return "not-canonical"
     if record["hash"] != sealed:
@@ -244,7 +257,7 @@ def _changed(line: bytes, record: Mapping[str, Any], sealed: str | None, expecte
 
 
 def _following(code: str, record: Mapping[str, Any], sealed: str | None, expected: _Expected) -> _Expected:
-    """Return the expectation after a line, so that one change is reported once, and the next one too."""
+    """Return the expected values of the next line, chosen so that every change is reported once."""
     after = None if expected.seq is None else expected.seq + 1
     place = head_after(record)
     if code == "torn":
