@@ -54,7 +54,7 @@ def seal(body: Mapping[str, Any], seq: int, prev: str) -> tuple[bytes, str]:
         The line without its newline, and the hash of the record.
 
     Raises:
-        Unwritable: the body has no canonical form, or the line would be too long.
+        Unwritable: the record cannot be written as RFC 8785 JSON, or the line would be too long.
     """
     try:
         return _sealed(body, seq, prev)
@@ -80,7 +80,7 @@ def digest(record: Mapping[str, Any]) -> str:
     """Compute the hash of a record, ignoring its own field ``hash``.
 
     Raises:
-        AuditError: the record has no canonical form.
+        AuditError: the record cannot be written as RFC 8785 JSON.
     """
     return hashlib.sha256(canonical({key: value for key, value in record.items() if key != "hash"})).hexdigest()
 

@@ -21,7 +21,7 @@ def locked(descriptor: int, *, shared: bool = False) -> Iterator[None]:
 
     Args:
         descriptor: descriptor of the file. Threads that open the file separately exclude each other like processes.
-        shared: share the lock with other readers, and exclude writers only.
+        shared: whether to share the lock with other readers, and exclude writers only.
 
     Raises:
         AuditError: the operating system has no POSIX file locks.

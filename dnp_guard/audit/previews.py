@@ -1,7 +1,7 @@
 """Store the pictures in which a query found something, in a folder beside the log.
 
-Without a picture key they are small and blurred, just enough to check a finding. With a picture key they are neither,
-but encrypted (XSalsa20-Poly1305), so that nobody can see them without the key, which is stored apart from the log.
+Without a picture key they are small and blurred, just enough to check a finding. With a picture key they are larger and
+sharp, but encrypted (XSalsa20-Poly1305): nobody can see them without the key, which is stored apart from the log.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ def named(record: Mapping[str, Any]) -> str | None:
 
 
 def old(place: Path, *, held: Collection[str], before: float) -> list[str]:
-    """List the pictures that were stored before a time, except those of held requests.
+    """List the pictures that were stored before a time, except those of requests on hold.
 
     Args:
         place: folder of the log's pictures.

@@ -36,7 +36,7 @@ _SURROGATES = re.compile(r"[\ud800-\udfff]")
 
 
 def build(event: str, *, at: datetime | None = None, **values: object) -> dict[str, Any]:
-    """Build the record of one event, ready to be sealed into a log.
+    """Build the record of one event, to which a sink adds the position in the log and the hashes.
 
     Args:
         event: name of the event; see :mod:`dnp_guard.audit.events`.
@@ -101,7 +101,7 @@ def _value(value: object, where: str) -> Any:  # noqa: PLR0911 (one return per J
 
 
 def _bounded(items: list[Any], length: int) -> list[Any]:
-    """Mark a list of strings as cut if it was longer, and shorten its strings if they are too long together."""
+    """Shorten the strings of a list if they are too long together, and mark a list whose end was cut off."""
     if length > len(items) and all(isinstance(item, str) for item in items):
         items[-1] = f"… and {length - len(items) + 1} more"
     if len(items) * LONGEST > TOGETHER and sum(len(item) for item in items if isinstance(item, str)) > TOGETHER:

@@ -86,7 +86,7 @@ class Redaction:
         return partial(prompt_field, how=how, key=self._key)
 
     def subject(self, name: str) -> str:
-        """Turn a person's name into the ``subject`` of a record, as :func:`subject_hash` does.
+        """Hash a person's name for the field ``subject`` of a record, as :func:`subject_hash` does.
 
         Raises:
             AuditError: the key cannot be read or created.

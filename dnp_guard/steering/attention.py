@@ -40,7 +40,7 @@ class Part:
 def normalised(
     z_pos: Tensor, z_neg: Tensor, phi: float, tau: float, alpha: float | Tensor, mask: float = 1.0
 ) -> Tensor:
-    """Move an attention output away from that for a negative prompt (equations 7 to 10 of the NAG paper).
+    """Move the attention output for a prompt away from that for a negative prompt (NAG paper, equations 7 to 10).
 
     Extrapolate to z~ = phi z+ - (phi - 1) z-. Shorten it to z^, whose L1 norm over the features is at most tau times
     that of z+. Return alpha z^ + (1 - alpha) z+, computed as z+ + alpha (z^ - z+): with phi = 1 or alpha = 0 the

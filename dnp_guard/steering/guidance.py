@@ -49,10 +49,10 @@ def within(delta: Tensor, d: Tensor, share: float, channels: int = 1) -> Tensor:
     is weighed by the length of d over its channels, averaged with its neighbours.
 
     Args:
-        delta: [B, C, ..., h, w], or with C elsewhere, or packed [B, positions, C].
+        delta: the negative term, [B, C, ..., h, w] or with C in another dimension, or packed, [B, positions, C].
         d: the difference e_n - e_u, in the shape of delta.
-        share: share of the positions to keep, 0 to 1; at least one is kept.
-        channels: dimension of C, unless packed.
+        share: fraction of the positions to keep, 0 to 1; at least one position is kept.
+        channels: index of the dimension C; ignored if packed.
     """
     wide = torch.promote_types(d.dtype, torch.float32)  # sums of squares overflow half precision
     packed = d.ndim == _PACKED

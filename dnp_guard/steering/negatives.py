@@ -53,7 +53,7 @@ def negative_for(
 
 
 def _groups(words: Iterable[Iterable[str]]) -> tuple[tuple[str, ...], ...]:
-    """Group words by category, without the words of earlier categories; leave out a group without words."""
+    """Group words by category, without words of earlier categories, and leave out groups that are then empty."""
     known: dict[str, None] = {}
     groups: list[tuple[str, ...]] = []
     for own in words:

@@ -34,7 +34,7 @@ DEADBAND = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Push:
-    """The controller's push of one category, as fractions of the category's scale, 0 to 1.
+    """The strength with which the controller steers away from a category, as fractions of the category's scale, 0 to 1.
 
     Attributes:
         level: push that follows from the queries so far, before the factor of :func:`late`.

@@ -73,7 +73,10 @@ def _finish(folder: Path) -> None:
 
 
 def _take_in(file: Path, kind: str, pid: str) -> None:
-    """Add an ended process's file of metrics to the total of its kind, and delete it; keep kinds without a total."""
+    """Add an ended process's file of metrics to the total of its kind, and delete the file.
+
+    A file of ``live`` gauges is only deleted. A file of a kind without a total is left as it is.
+    """
     if kind.startswith("gauge_live") or not file.stat().st_size:
         file.unlink()
         return

@@ -26,7 +26,7 @@ class Event:
     name: ClassVar[str]
 
     def record(self, common: Common | None = None, *, at: datetime | None = None) -> dict[str, Any]:
-        """Build the record of this event, ready to be sealed into a log.
+        """Build the record of this event, to which a sink adds the position in the log and the hashes.
 
         Args:
             common: fields that all records of a guard share; the event's own fields take precedence.

@@ -78,7 +78,7 @@ class QueryAnswered(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputQueried(Event):
-    """An input picture of the request was queried before the first step; `action: block` refuses the request."""
+    """The model was queried about an input picture before the first step; `action: block` refuses the request."""
 
     name: ClassVar = "query.input"
     request: RequestId
@@ -157,7 +157,7 @@ class FindingWaived(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuardDegraded(Event):
-    """The guard could not do its job."""
+    """A part of the guard failed, such as a query or the storage of a picture, for the `reason` given."""
 
     name: ClassVar = "degraded"
     request: RequestId | None = None

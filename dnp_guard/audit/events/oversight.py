@@ -87,7 +87,7 @@ class Overridden(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointWritten(Event):
-    """A checkpoint of the log was written to a second place. Earlier releases also named purged records here."""
+    """A checkpoint of the log was written to a file elsewhere. Earlier releases also named purged records here."""
 
     name: ClassVar = "checkpoint"
     reason: Reason | None = None
@@ -96,7 +96,7 @@ class CheckpointWritten(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordsPurged(Event):
-    """Records were removed because of their age, or to erase a person; a checkpoint at the second place confirms it."""
+    """Records were removed because of their age, or to erase a person; a checkpoint stored elsewhere confirms it."""
 
     name: ClassVar = "purged"
     reason: Reason

@@ -87,7 +87,7 @@ def bars(counts: Sequence[tuple[str, int]], title: str) -> Markup:
 
 
 def colours_of(series: Sequence[str]) -> list[str]:
-    """Return the colour of every series of a plot: that of the outcome, or else the next one for categories."""
+    """Return the colour of every series of a plot: an outcome has a fixed colour, other series get the next in turn."""
     return [_of_outcome(name) or COLOURS[number % len(COLOURS)] for number, name in enumerate(series)]
 
 

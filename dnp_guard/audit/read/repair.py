@@ -13,7 +13,7 @@ from dnp_guard.files import create_private
 def repair(path: str | os.PathLike[str], to: str | os.PathLike[str]) -> int:
     """Copy the complete lines of a log, including its rotated files, to a new file.
 
-    The log itself is not changed. The copy only lacks an incomplete last line; verify the log first to see whether
+    The log itself is not changed. Only an incomplete last line is left out; verify the log first to see whether
     anything else is wrong.
 
     Args:

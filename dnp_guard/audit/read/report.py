@@ -49,7 +49,7 @@ class Plot:
 
 @dataclass(frozen=True, slots=True)
 class ListedImage:
-    """An image in the report's list: it was withheld, or the policy in shadow only recorded that it would be.
+    """An image in the report's list: it was withheld, or a policy in shadow, which only records, would withhold it.
 
     Attributes:
         row: collected records of the image.
@@ -139,7 +139,7 @@ def markdown(
 
 
 def listed(summary: Summary) -> list[ListedImage]:
-    """List the latest images that were withheld, or would have been if the policy enforced its shadow; latest first."""
+    """List the latest images that were withheld, or that a policy in shadow would withhold, the latest first."""
     return [
         ListedImage(
             row,
@@ -257,7 +257,7 @@ def _decisions(counted: Counter[str]) -> list[tuple[str, int]]:
 
 
 def _decided(summary: Summary) -> list[tuple[str, int]]:
-    """Count images by outcome; those that are clean only because of shadow, by the outcome that they would have."""
+    """Count images by outcome; images that are clean only because a policy is in shadow, by the outcome if enforced."""
     decisions = summary.decisions.copy()
     decisions[Outcome.CLEAN] -= sum(count for (outcome, _), count in summary.would.items() if outcome == Outcome.CLEAN)
     would = [(f"would have been {name}", count) for name, count in _decisions(_would(summary))]

@@ -1,4 +1,4 @@
-"""Add to records the entries of published lists of hazards for their categories, from the policies in the log."""
+"""Add the field `taxonomy` to records: the entries of published lists of hazards for the categories found."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 
 def classified(records: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-    """Yield the records; add to records with findings a field `taxonomy`, the list entries of the categories found.
+    """Yield the records, those with findings with an additional field `taxonomy`.
+
+    It contains, by category, the entry of a published list of hazards that the policy in the log names.
 
     Args:
         records: records of a log from its beginning, so that its policies are among them.

@@ -39,7 +39,7 @@ class JsonlSink:
     Args:
         path: the log; created if missing, readable by its owner only. Its folder must exist.
         rotate_bytes: size from which on the file is rotated before the next record; the chain continues in a new file.
-        rotate_hours: age of the first record from which on the file is rotated.
+        rotate_hours: age of the file's first record from which on the file is rotated.
         sync: whether to wait for the disk after every record, so that a power cut loses none. The records of a killed
             process are safe in any case.
         clock: function that returns the current time.

@@ -43,8 +43,8 @@ class Outlet:
     Args:
         sink: the sink; only the thread writes to it.
         spool: stores the records that the sink did not accept, until it accepts them.
-        failed: function that is called with ``audit_sink`` for every record that the sink does not accept, and once for
-            a hanging sink; with ``audit_dropped`` for every record that is lost.
+        failed: function that is called with ``audit_sink`` for every record that the sink does not accept, and once if
+            the sink hangs, and with ``audit_dropped`` for every record that is lost.
         outage: function that makes a record of an outage from the affected record and a reason. It is written after the
             first record of an outage, and in place of a lost record.
     """
@@ -113,7 +113,7 @@ class Outlet:
             return not hangs and not self._spool
 
     def close(self, seconds: float) -> None:
-        """Write the queued records, try the spooled ones once more, and close the sink.
+        """Write the queued records, try again to write those in the spool, and close the sink.
 
         Args:
             seconds: longest time to wait for the sink; a sink that still hangs then is not closed.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @hookimpl(trylast=True)
 def dnp_guard_audit_sink(spec: str) -> Sink | None:
-    """Open the sink for ``jsonl:PATH``, ``sqlite:PATH``, ``stdout:`` or ``otel:``; other texts are JSONL paths."""
+    """Open the sink that a text names: ``jsonl:PATH`` or only a path, ``sqlite:PATH``, ``stdout:`` or ``otel:``."""
     kind, colon, rest = spec.partition(":")
     if colon and kind not in _KINDS and (meant := nearest(kind, list(_KINDS))):
         raise AuditError(f"no audit sink is called {kind!r}", hint=f"Did you mean {meant}:{rest}?")

@@ -43,7 +43,7 @@ class Recorder:
     """Records the events of one guard in its audit sinks.
 
     Every sink has its own thread. If a sink does not accept a record, the metric ``degraded`` counts it with the reason
-    ``audit_sink``, and the record is stored on disk. It is written before the next event, followed by a ``degraded``
+    ``audit_sink``, and the record is stored on disk. The sink gets it before the next event, followed by a ``degraded``
     record. A lost record is counted with the reason ``audit_dropped``.
 
     Args:
@@ -159,7 +159,7 @@ class Recorder:
         return all(outlet.keeps_up for outlet in self._outlets)
 
     def close(self) -> None:
-        """Write the waiting records, try those that a sink did not accept once more, and close the sinks."""
+        """Write the waiting records, try again to write those that a sink did not accept, and close the sinks."""
         for outlet in self._outlets:
             outlet.close(REQUIRED_WAIT)
 
