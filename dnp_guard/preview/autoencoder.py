@@ -128,7 +128,7 @@ def scaled(vae: Any, latents: Tensor) -> Tensor:
 
 
 def _scaling(vae: Any, latents: Tensor) -> tuple[float, Tensor | float, Tensor | float]:
-    """Return an autoencoder's scaling factor, standard deviation and mean; the last two per channel if it has them."""
+    """Return scaling factor, standard deviation and mean of an autoencoder's latents, the last two also per channel."""
     scale = getattr(vae.config, "scaling_factor", None) or 1.0
     shift = getattr(vae.config, "shift_factor", None) or 0.0
     saved = dict(vae.named_buffers(recurse=False))  # some autoencoders save them with the weights

@@ -44,7 +44,7 @@ def linear_map(vae: Any, device: torch.device) -> LinearMap:
 def file_of(vae: Any) -> Path | None:
     """Return the file of an autoencoder's map, in the folder ``DNP_GUARD_CACHE`` or in the user's cache folder.
 
-    None if the user has no home folder.
+    The result is None if the variable is not set and the user has no home folder.
     """
     if (folder := cache_path("", FOLDER_VARIABLE)) is None:
         return None

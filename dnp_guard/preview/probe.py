@@ -58,7 +58,7 @@ class Net(nn.Module):
         self.head = nn.Linear(4 * width, categories)
 
     def forward(self, latents: Tensor, progress: Tensor) -> Tensor:
-        """Compute logits from the features' maximum and mean over all positions, to find content anywhere."""
+        """Compute logits from the features' maximum and mean over all positions, so that content is found anywhere."""
         plane = progress.to(latents).view(-1, 1, 1, 1).expand(-1, 1, *latents.shape[2:])
         x = torch.cat([latents, plane], 1)
         for layer in self.layers:
@@ -161,7 +161,7 @@ class Probe:
 
 
 def asked_as(policy: Policy, category_id: str) -> str:
-    """Return a SHA-256 of what decides whether a category is found, its questions and its threshold."""
+    """Return the SHA-256 of a category's questions and threshold, which decide whether the category is found."""
     category = policy.category(category_id)
     own = [question for question in questions(policy) if question.category == category_id]
     texts = [
@@ -183,7 +183,7 @@ def space_of(vae: Any) -> str:
 
 
 def save(probe: Probe, path: Path) -> None:
-    """Write a probe to a file: its weights as float16, and hashes of the inputs that it was trained for."""
+    """Write a probe to a file: its weights as float16, and hashes of the autoencoder and questions of its training."""
     metadata = {
         "format": FORMAT,
         "channels": probe.net.layers[0].in_channels - 1,

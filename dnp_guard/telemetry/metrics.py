@@ -60,7 +60,7 @@ class Metrics:
 
     @harmless
     def query_seconds(self, seconds: float) -> None:
-        """Add the time that the vision-language model took to answer a query to the histogram."""
+        """Add the duration of one query, until the model answered, to the histogram."""
         self._of.query_seconds.observe(seconds)
 
     @harmless
@@ -140,7 +140,7 @@ class Metrics:
 
     @harmless
     def retry(self, policy: str, outcome: str) -> None:
-        """Count a retry of an image by its outcome, one of :data:`dnp_guard.telemetry.names.RETRY_OUTCOMES`."""
+        """Count a new attempt at an image by its outcome, one of :data:`dnp_guard.telemetry.names.RETRY_OUTCOMES`."""
         self._of.retries.labels(policy, outcome, *self._tenant).inc()
 
     @harmless
@@ -246,7 +246,7 @@ class _Collectors:
         return (names.OTHER if tenant is not None else "",)
 
     def show(self, owner: Metrics, info: _Info, *, narrowed: bool) -> bool:
-        """Set the info gauge of one guard's policy, beside those of other guards; return whether it is new there."""
+        """Set the info gauge for one guard's policy, beside other guards' policies; return whether it is new."""
         with _registering:
             own = self._shown.setdefault(owner, {})
             if info in own.values() or (narrowed and len(own) >= _SHOWN):

@@ -76,7 +76,7 @@ class GenerationSpan:
         """Open the span of one query and its child, the GenAI client span, which is current in the ``with`` block.
 
         Args:
-            step: step of the query, 0-based; None for the final look.
+            step: step of the query, 0-based; None for the query about the finished image.
             images: number of images in the query.
             questions: number of questions per image.
             model: name of the vision-language model.
@@ -186,7 +186,7 @@ class GenerationSpan:
 
 
 class _Ask:
-    """The open spans of one query, and the context token that ends the inner one's time as the current span."""
+    """The open spans of one query, and the context token that restores the span that was current before."""
 
     def __init__(self, query: Span, client: Span, token: Token[Context]) -> None:
         self._spans = (client, query)
