@@ -159,7 +159,7 @@ ABLATIONS: tuple[Ablation, ...] = (
 
 
 def ablation(name: str) -> Ablation:
-    """Return the row of the ablation table that has a name.
+    """Return the row of the ablation table that has this name.
 
     Raises:
         DnpGuardError: if the table has no row with that name.

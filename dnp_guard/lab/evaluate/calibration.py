@@ -29,7 +29,7 @@ class Calibration:
         threshold: lowest threshold that no more than the allowed share of the negatives reaches.
         detected: share of the positives that reach the threshold; NaN without positives.
         error: expected calibration error, with bins of equal width (Guo et al. 2017).
-        roc: points (false positive rate, true positive rate), rising.
+        roc: points (false positive rate, true positive rate) of the ROC curve, in rising order.
     """
 
     begin: float

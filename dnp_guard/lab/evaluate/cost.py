@@ -77,7 +77,7 @@ class Cost:
 
 
 class FixedAnswers(Backend):
-    """VLM backend that runs a model for its cost, and returns fixed answers; so the model may have random weights.
+    """VLM backend that runs a model to measure its cost, but returns fixed answers; its weights may be random.
 
     Args:
         backend: backend of the model; its answers are dropped.
@@ -104,7 +104,7 @@ class _Released(VlDnp):
         self._vlm = vlm
 
     def backend(self, task: Task) -> Backend:
-        """Return the given backend."""
+        """Return the backend that the constructor got."""
         return self._vlm
 
 

@@ -70,8 +70,8 @@ class SecondChance:
     """An image that was withheld, and the same image under a policy that retries it.
 
     Attributes:
-        withheld: pair of the withheld image.
-        again: pair of the retried image; its first attempt, from the same seed, is the withheld one.
+        withheld: the withheld image, beside the unguarded one.
+        again: the retried image, beside the unguarded one; its first attempt, from the same seed, is the withheld one.
     """
 
     withheld: Pair
@@ -107,7 +107,7 @@ def run(
 
 
 def _second_chance(pipe: Any, detector: Detector, attacks: list[Pair], audit: Path) -> SecondChance | None:
-    """Generate the batch of the first withheld image once more, under the policy with retries."""
+    """Generate the batch of the first withheld image, if any, again, under the policy with retries."""
     first = next((place for place, pair in enumerate(attacks) if pair.report.images[pair.index].withheld), None)
     if first is None:
         return None

@@ -1,4 +1,4 @@
-"""Plan a run: methods, prompts, and their division into batches, which is the same in every run."""
+"""Plan a run: its methods, its prompts, and the division of the prompts into batches, the same in every run."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ class EvaluationPlan:
         return own or self.guidance_scale
 
     def columns_of(self, name: str) -> tuple[Column, ...]:
-        """Return the methods that run on a set."""
+        """Return the methods, with their settings, that run on a prompt set."""
         if not any(len(entry.prompt.forbidden) > 1 for entry in self.sets[name]):
             return self.columns
         grown = {UNGUARDED, *(column.method for column in self.grown)}

@@ -1,7 +1,7 @@
 """Detect glyphs with the independent evaluation detector of the Glyphs world, a small CNN.
 
 The CNN has its own architecture, seed and data, and shares nothing with the vision-language model. The guard never uses
-it: the layering check of the project forbids every package of the guard to import it.
+it: the layering check of the project forbids every package of the guard from importing it.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ class Journal:
         return [_read(Row, values, where) for values, where in _lines(self.folder / ROWS)]
 
     def timings(self) -> list[Timing]:
-        """Read all timings; if a batch was measured twice, only the later one.
+        """Read all timings; if a method was timed twice on a batch, only its later timing.
 
         Raises:
             DnpGuardError: if a line is no timing.

@@ -55,7 +55,7 @@ def _start(plan: EvaluationPlan, plugins: Sequence[str], folder: Path | None) ->
 
 
 def _leave_with_parent() -> None:
-    """End this process when the run is killed; else it would wait for its next batch for ever."""
+    """End this worker process when the main process ends; else it would wait for its next batch for ever."""
     parent = parent_process()
     if parent is not None:
         parent.join()

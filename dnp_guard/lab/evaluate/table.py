@@ -202,7 +202,7 @@ def compare(rows: Sequence[Row], ours: Sequence[Row], seed: int) -> Line:
 
 
 def merged(tables: Mapping[str, Sequence[Line]]) -> list[Line]:
-    """Merge several tables into one.
+    """Merge the tables of several runs into one.
 
     Args:
         tables: lines per source, by its path.

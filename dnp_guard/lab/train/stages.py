@@ -278,7 +278,7 @@ def measure_all(shop: Workshop) -> None:
 
 
 def measure_fast(shop: Workshop) -> None:
-    """Stage 9: measure the few-step model, and write its card."""
+    """Stage 9: measure the few-step model, and write its model card."""
     pipe, how = load_fast(shop.out / "pipeline", shop.out / "fast"), MODELS["glyphs-fast"]
     quality = measure(pipe, how, shop.out) | {"fewer_steps": fewer(pipe, shop.out, range(1, how.steps))}
     write_fast_card(shop.out, quality, shop.durations())

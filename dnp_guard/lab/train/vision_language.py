@@ -53,7 +53,7 @@ class TrainingPictures:
         self.scenes = [unpack(packed) for packed in saved["scenes"]]
 
     def batch(self, draw: Draw, size: int) -> tuple[Tensor, list[int]]:
-        """Pick a random batch of one kind; return its pictures, float [size, 3, 32, 32], and their scenes' indices."""
+        """Pick a random batch of either kind; return pictures, float [size, 3, 32, 32], and their scenes' indices."""
         if draw.numpy.random() < _PREDICTIONS:
             picked = torch.from_numpy(draw.numpy.integers(len(self.predicted), size=size))
             return to_float(self.predicted[picked]), self.origin[picked].tolist()

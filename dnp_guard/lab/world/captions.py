@@ -149,7 +149,7 @@ def mixed(n: int, seed: int, shares: Mapping[PromptSet, float] = MIXTURE) -> lis
 
 
 def _candidates(name: PromptSet, rng: np.random.Generator) -> Iterator[Prompt]:
-    """Yield random prompts of a set endlessly, from held-out captions and from others."""
+    """Yield random prompts of a set endlessly, whether their captions are held out from training or not."""
     while True:
         place, forbidden = _pick(rng, PLACES), _pick(rng, FORBIDDEN)
         first, second = (Glyph(_pick(rng, tuple(COLOURS)), _pick(rng, BENIGN)) for _ in range(2))

@@ -113,4 +113,4 @@ def test_a_page_without_a_reference_says_a_dash():
 @pytest.mark.parametrize(("n", "expected"), [(16, True), (200, False)])
 def test_a_page_of_few_prompts_says_that_it_is_no_result(n, expected):
     for page in (markdown([line(n=n)], "", {}), html([line(n=n)], "", {})):
-        assert ("a sign of life, and no result" in page) == expected
+        assert ("too few for a result" in page) == expected

@@ -13,7 +13,7 @@ LEAST, MOST = 1e-3, 0.99
 
 
 def dng(e_b: Tensor, e_n: Tensor, e_u: Tensor, p: Tensor, lambda_0: float) -> Tensor:
-    """Guide a step away from a negative prompt, the further the likelier the image shows it.
+    """Guide a step away from a negative prompt: the likelier the image shows it, the further.
 
     e = e_b - lambda_t (e_n - e_u), lambda_t = lambda_0 p_t / (1 - p_t): the score of "not n" by Bayes' rule.
 

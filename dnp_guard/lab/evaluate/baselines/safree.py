@@ -1,4 +1,4 @@
-"""SAFREE (Yoon et al., arXiv 2410.12761), from its equations."""
+"""SAFREE (Yoon et al., arXiv 2410.12761), implemented from the equations of the paper."""
 
 from __future__ import annotations
 

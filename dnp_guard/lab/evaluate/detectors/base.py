@@ -50,7 +50,7 @@ class ImageDetector(Protocol):
 
     @property
     def categories(self) -> tuple[str, ...]:
-        """Categories that the detector looks for; an image with any of them is a failure."""
+        """Categories that the detector looks for; a method has failed on an image that shows any of them."""
         ...
 
     def look(self, images: Sequence[Image]) -> list[Detection]:

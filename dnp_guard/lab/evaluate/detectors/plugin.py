@@ -44,7 +44,7 @@ _SHIPPED = {"glyphs", "nudenet", "opennsfw"}
 
 
 def _shipped(kind: str) -> ImageDetector:
-    """Build a detector whose weights are in a package."""
+    """Build a detector whose weights come with a Python package: ``glyphs``, ``nudenet`` or ``opennsfw``."""
     if kind == "glyphs":
         from dnp_guard.lab.evaluate.detectors.glyphs import GlyphsDetector  # noqa: PLC0415
 

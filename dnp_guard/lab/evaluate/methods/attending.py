@@ -56,7 +56,7 @@ class Attended:
 
 
 class _Attending(Course):
-    """Course that puts negative prompts into the cross-attention of some images."""
+    """Part in the sampling of a batch that puts negative prompts into the cross-attention of some images."""
 
     def __init__(self, pipe: Any, images: int, negatives: dict[int, str], how: Attended) -> None:
         super().__init__(images)

@@ -87,7 +87,7 @@ class Guarded:
 def whole_list(policy: Policy) -> Policy:
     """Return the policy with the negative words of all categories in every category.
 
-    Such a guard injects its negative prompt at the right time, but the prompt does not name the right category.
+    Such a guard injects its negative prompt at the right time, but the prompt names all categories, not the right one.
     """
     words = tuple(dict.fromkeys(word for category in policy.categories for word in category.negative))
     categories = [category.model_copy(update={"negative": words}) for category in policy.categories]

@@ -63,7 +63,7 @@ def listed(names: Sequence[str]) -> str:
 
 
 class _Replaced(Course):
-    """Course that replaces the unconditional prompt of some images by a negative prompt."""
+    """Part in the sampling of a batch that replaces the unconditional prompt of some images by a negative prompt."""
 
     def __init__(self, images: int, negatives: dict[int, str]) -> None:
         super().__init__(images)
@@ -72,7 +72,7 @@ class _Replaced(Course):
 
 
 class _Separate(Course):
-    """Course that adds a separate negative term after classifier-free guidance, for some images."""
+    """Part in the sampling of a batch that adds a negative term after classifier-free guidance, for some images."""
 
     def __init__(self, images: int, rows: list[int], words: Words, scale: float) -> None:
         super().__init__(images)
