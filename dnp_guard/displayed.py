@@ -40,7 +40,7 @@ def as_shown(picture: Image) -> Image:
     if abs(picture.info.get("gamma", _GAMMA) - _GAMMA) > _NEAR:
         raise _refused("it has its own gamma")
     if picture.getexif().get(_ORIENTATION, 1) not in {0, 1}:
-        raise _refused("its metadata turn it")
+        raise _refused("its metadata rotate it")
     return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 

@@ -53,7 +53,7 @@ class Tightening:
         actions = hook.dnp_guard_after_decision(request=request, image=image, step=step, decision=_copied(decision))
         known = [Action(action) for action in actions if action in _ACTIONS]
         if len(known) < len(actions):
-            faults.append(Degraded("plugin_error", step, f"a plugin called for none of {', '.join(_ACTIONS)}"))
+            faults.append(Degraded("plugin_error", step, f"a plugin's action is none of {', '.join(_ACTIONS)}"))
         return judge.with_actions(decision, known), faults
 
 
