@@ -39,10 +39,13 @@ def left_out(policy: Policy, total: int | None, stored: Stored, query: QueryMess
 
     A due step is one at which the policy requires a query. The query may come at that step or at the next one.
 
-    If the number of steps is unknown, the policy requires queries at positions in the run. ``query.since`` is then the
-    progress at the step before the query, and a position up to there is missed. A query without ``since`` may leave
-    out one position since the last query, or any number if it comes at the very next step. Positions are compared
-    unrounded, because hosts compare them with their progress in the same way.
+    If the number of steps is unknown, positions in the run are due in place of steps:
+
+    - If the query gives ``since``, the progress at the step before it, every due position up to there is missed.
+    - Otherwise a query at the very next step misses none. One that skips steps misses every due position that the run
+      has passed, except the last.
+
+    Positions are compared unrounded, because hosts compare them with their progress in the same way.
 
     A host may announce that the run has ended. A query at a later step shows that this was not true.
 

@@ -57,7 +57,7 @@ class Guards:
         self._stricter: dict[str, Policy] = {}
 
     def of(self, tenant: str | None) -> Guard:
-        """Return the guard of a tenant, or of the callers without a tenant for None; make it at the first call.
+        """Return the guard of a tenant, made at the first call; None stands for callers without a tenant.
 
         Raises:
             DnpGuardError: there is no policy for the tenant, or it cannot be put in force.
@@ -114,7 +114,7 @@ class Guards:
         return self._stricter[spec]
 
     def unready(self) -> str:
-        """Return why nothing can be guarded now; empty if everything works."""
+        """Return the reason why no generation can be guarded now; empty if everything works."""
         states = [member.states().values() for member in self._backend.members]
         if any(urls and all(state == "open" for state in urls) for urls in states):
             return "the vision-language model has failed too often and is paused"

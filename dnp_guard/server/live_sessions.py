@@ -63,7 +63,7 @@ class LiveSessions:
         return True
 
     def load(self, token: str, session: str) -> Stored:
-        """Load a session.
+        """Load a session from the store.
 
         Args:
             token: SHA-256 of the token in the request.
@@ -113,7 +113,7 @@ class LiveSessions:
         return replace(ending, version=ending.version + 1)
 
     def save(self, changed: Stored, guard: Guard, live: Driver) -> None:
-        """Save the changes of a request, after its records are written.
+        """Wait until the audit records of a request are written, and then save its changes to the session.
 
         Raises:
             Refusal: another request has changed the session meanwhile.

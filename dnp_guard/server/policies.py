@@ -49,7 +49,7 @@ def admit(policy: Policy, store: SessionStore, images: int, limits: Limits, can:
         can: features that the host announced, such as ``attention``.
 
     Raises:
-        Refusal: the store may not hold the session, it may need too many questions, or the host cannot steer so.
+        Refusal: the store may not hold the session, it may need too many questions, or the host lacks a feature.
     """
     try:
         check(policy, store)

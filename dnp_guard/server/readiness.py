@@ -28,7 +28,7 @@ class Readiness:
         self._probing = CapacityLimiter(1)
 
     async def why(self) -> str:
-        """Return why nothing can be guarded now; empty if everything works."""
+        """Return the reason why no generation can be guarded now; empty if everything works."""
         if why := self._service.guards.unready():
             return why
         if self._threads.available_tokens < 1:

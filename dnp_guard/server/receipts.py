@@ -29,7 +29,7 @@ TYPE = "dnp-guard-receipt"
 
 
 class ReceiptRefused(DnpGuardError):
-    """A receipt that proves nothing: it is malformed, or this key did not sign it."""
+    """A receipt that proves nothing: it is malformed, or the given key did not sign it."""
 
 
 @dataclass(frozen=True, slots=True)

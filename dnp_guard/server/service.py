@@ -84,7 +84,7 @@ class SessionService:
         """A lock per session that has a request now."""
 
     def open(self, grant: Grant, asked: Open) -> Opened:
-        """Begin a session.
+        """Begin a session, or another attempt of one whose images the host has to generate again.
 
         Raises:
             Refusal: the token does not allow it, or it exceeds a limit.

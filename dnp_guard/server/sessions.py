@@ -58,7 +58,7 @@ class Live:
 
     Attributes:
         version: the version that was last loaded from or saved to the store.
-        driver: driver of the session at that version.
+        driver: the object that runs the session, in the state of that version.
         expires: when the session expires, in seconds since 1970.
     """
 
@@ -90,7 +90,7 @@ class SessionStore(Protocol):
         """Save a session with the next version, unless it changed since it was loaded; return whether it was saved."""
 
     def expired(self, now: float) -> Sequence[Stored]:
-        """Remove and return the sessions that have expired at a time; every session goes to one caller only."""
+        """Remove and return the sessions that have expired by ``now``; every session goes to one caller only."""
 
     def take_open(self) -> Sequence[Stored]:
         """Remove and return every open session; every session goes to one caller only."""

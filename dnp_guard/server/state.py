@@ -1,4 +1,4 @@
-"""Serialise a session's state, so that another worker can continue it."""
+"""Serialise the state of a session, which guards one generation, so that another worker can continue it."""
 
 from __future__ import annotations
 

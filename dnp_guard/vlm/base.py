@@ -92,7 +92,7 @@ class Backend:
     def ask(self, images: Sequence[Image], questions: Sequence[str]) -> Rows:
         """Return the probability of "yes" for every image and question.
 
-        A question is put about one image at a time; the content of one image never affects the answer for another.
+        A question is about one image at a time; the content of one image never affects the answer for another.
 
         Args:
             images: RGB pictures of any size.

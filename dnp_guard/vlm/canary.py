@@ -31,7 +31,7 @@ class Known:
 
     Attributes:
         pictures: RGB.
-        questions: put about every picture.
+        questions: asked about every picture.
         categories: the category of each question; the highest probability of a category's questions applies.
         shows: for each picture, whether it shows each category.
         thresholds: for each category, the probability from which it is seen.

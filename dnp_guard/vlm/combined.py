@@ -1,4 +1,4 @@
-"""Backends made of two others: a second opinion, and a larger judge for finished images."""
+"""Backends that combine two others: a second opinion on every query, or a larger model for finished images."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class Either(_Pair):
 
 
 class AtFinal(_Pair):
-    """A larger judge for finished images, and a smaller one for images that are still being denoised.
+    """Queries a larger model about finished images, and a smaller one about images that are still being denoised.
 
     Args:
         large: queried about finished images: a backend, an object with ``ask``, or the spec of a built-in backend.
@@ -116,7 +116,7 @@ class AtFinal(_Pair):
         super().__init__(otherwise, large)
 
     def put(self, query: Query) -> Sequence[Sequence[float]]:
-        """Query the larger judge about finished images, and the other about the rest."""
+        """Query the larger model if the images are finished, and the smaller one otherwise."""
         return self.pair[query.final].put(query)
 
 

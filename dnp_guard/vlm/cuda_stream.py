@@ -16,7 +16,7 @@ _BESIDE: ContextVar[bool] = ContextVar("dnp_guard.vlm.beside", default=False)
 
 
 def beside(call: Callable[[], T]) -> T:
-    """Make a call, marked as running while a generation continues; :func:`own_stream` then applies inside it."""
+    """Call a function that runs while a generation continues; :func:`own_stream` has an effect only inside it."""
     token = _BESIDE.set(True)
     try:
         return call()
@@ -26,7 +26,7 @@ def beside(call: Callable[[], T]) -> T:
 
 @contextmanager
 def own_stream() -> Iterator[None]:
-    """Run a ``with`` block on a new CUDA stream, if it is inside a call of :func:`beside` and CUDA is available.
+    """Run a ``with`` block on a new CUDA stream if :func:`beside` runs it and CUDA is available, else unchanged.
 
     Pictures and answers are in host memory, so the block need not wait for work on the generation's stream.
     """

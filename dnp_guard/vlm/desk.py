@@ -50,13 +50,13 @@ class Desk:
     """Passes queries to one backend, for all guards and tenants that use it.
 
     **Threads.** A backend gets as many concurrent calls as its ``at_once`` allows, one by default. A query without a
-    deadline runs in the caller's own thread when nobody else is there; any other waits in line for a thread of the
-    desk, which ends when the line is empty.
+    deadline runs in the caller's own thread when no other query runs or waits; any other waits in line for a thread of
+    the desk, which ends when the line is empty.
 
-    **Sharing.** When the backend sets ``batches = True``, callers that put the same questions at the same time share a
+    **Sharing.** When the backend sets ``batches = True``, callers that ask the same questions at the same time share a
     call. Queries that arrive while a call runs are answered by the next one. A generation alone never waits: only
     after a shared call does the next one wait for others to join, :data:`WINDOW_S` at most. When a shared call fails,
-    the query of every caller that still waits is put once more by itself, so that one caller's picture cannot fail
+    the query of every caller that still waits is sent once more by itself, so that one caller's picture cannot fail
     another's query.
 
     **Fair turns.** The queue serves the askers (``turn``) in rotation, and at most
@@ -173,7 +173,7 @@ class Desk:
         return apart(made)
 
     def close(self) -> None:
-        """End one user's use of the desk. After the last user's call it takes no more queries, and its threads end.
+        """Stop using the desk. Once its last user has done so, it takes no more queries, and its threads end.
 
         Waiting queries are still answered. The backend stays open: its maker has to close it.
         """

@@ -1,8 +1,7 @@
 """A backend that answers from a script, for tests and rehearsals.
 
-A script is a list of looks. A look holds the answers to one call of the backend; the last one also answers all further
-calls. It is a mapping from term to probability, a list of such mappings (one per image), or ``error: KIND``, which
-raises::
+A script is a list of looks, one per call of the backend; the last one repeats. A look is a mapping from term to
+probability, a list of such mappings (one per image), or ``error: KIND``, which raises an error::
 
     - {star: 0.1}                       # the first look: almost nothing
     - [{star: 0.9, bolt: 0.2}, {}]      # the second: a star in the first image of two

@@ -81,7 +81,7 @@ class Person:
 
 
 class TryLimit:
-    """Limits attempts per minute, such as to sign in; every worker process counts its own.
+    """Limits the attempts per minute to sign in or to appeal; every worker process counts separately.
 
     Args:
         most: most attempts per minute and client; all clients together may make 50 times as many.
@@ -198,7 +198,7 @@ class Console:
 
     @staticmethod
     def visible(person: Person, entry: queries.QueueEntry | None) -> queries.QueueEntry:
-        """Return the entry if a person may see it.
+        """Return an image's queue entry if a person may see it.
 
         Raises:
             PageRefused: there is no entry, or it belongs to another tenant; the message is the same in both cases.

@@ -315,7 +315,7 @@ def _hosts(pages: APIRouter, console: Console) -> None:
 
 
 def code(decision: str) -> str:
-    """Return the word for a decision on an appeal page, such as ``withheld``; it reveals nothing about the policy."""
+    """Return a word that names a decision without revealing anything about the policy, such as ``withheld``."""
     return {"blocked": "withheld", "blurred": "blurred", "failed_closed": "unchecked"}.get(decision, "delivered")
 
 

@@ -158,7 +158,7 @@ def categories(database: sqlite3.Connection) -> list[str]:
 
 
 def reviews(database: sqlite3.Connection, tenant: str) -> Reviews:
-    """Return people's latest verdicts on a tenant's images, with the numbers of appeals; "" for all tenants."""
+    """Return people's latest verdicts on the images of a tenant, or of all for "", and the numbers of appeals."""
     given: dict[tuple[str, int], dict[str, Any]] = defaultdict(dict)
     for (text,) in database.execute("SELECT record FROM said ORDER BY rowid DESC LIMIT ?", (_MOST_REVIEWED,)):
         record = json.loads(text)

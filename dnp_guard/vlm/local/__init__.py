@@ -1,1 +1,1 @@
-"""Backends in this process."""
+"""Backends that compute in this process."""

@@ -51,8 +51,8 @@ class TransformersBackend(Backend):
     one of them, is refused.
 
     Nothing is downloaded unless that is allowed; code that comes with a model is never run; weights are safetensors.
-    The constructor asks two questions about two pictures, which warms up the model and decides how an image is
-    processed only once for all questions.
+    The constructor asks two questions about two pictures. This trial warms up the model, and finds out whether an image
+    can be processed only once for all questions.
 
     Args:
         model: a folder, a hub id that is in the cache, or a (model, processor) pair, which is switched to ``eval()``.

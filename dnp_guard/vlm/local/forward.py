@@ -55,7 +55,7 @@ class Reader:
     least_mass: float = 0.5
 
     def prompt(self, question: str) -> str:
-        """Render a question as a prompt: one user message with the image before the question, by the chat template."""
+        """Render the chat template: a user message of the image and the question, and the start of the answer."""
         content = [{"type": "image"}, {"type": "text", "text": self.form.ask(self._harmless(question))}]
         conversation = [{"role": "user", "content": content}]
         rendered = self.processor.apply_chat_template(
@@ -106,7 +106,7 @@ class Reader:
     def log_odds(self, logits: torch.Tensor) -> torch.Tensor:
         """Return log(Σ p(yes tokens) / Σ p(no tokens)) of next-token logits [..., vocabulary].
 
-        The sum of the softmax cancels out of the ratio.
+        The denominator of the softmax cancels out of the ratio.
 
         Raises:
             VlmBadAnswer: most of the probability is on other tokens.
@@ -203,7 +203,7 @@ class SharedImage:
         return cache
 
     def _questions(self, rests: Sequence[torch.Tensor], cache: Any, images: int) -> torch.Tensor:
-        """Return the log odds [images, rests] of the prompts whose rests continue from the images' key-value cache."""
+        """Continue from the images' key-value cache by the rest of every prompt; return log odds [images, rests]."""
         cache.batch_repeat_interleave(len(rests))
         ids = torch.nn.utils.rnn.pad_sequence(list(rests), batch_first=True).repeat(images, 1)
         last = torch.tensor([len(rest) - 1 for rest in rests], device=ids.device).repeat(images)

@@ -58,7 +58,7 @@ class SeenOnce:
 
 @contextmanager
 def _thinned(tower: nn.Module, images: int, copies: int) -> Iterator[None]:
-    """Let a vision tower whose input holds ``copies`` of every image compute only one, and copy its output."""
+    """Let a vision tower whose input holds ``copies`` of every image compute only one of them, and copy its output."""
     thin = False
 
     def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -1,1 +1,1 @@
-"""Backends over HTTP."""
+"""Backends that query a server over HTTP."""
