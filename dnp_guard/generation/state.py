@@ -105,7 +105,7 @@ class State:
         id: id of the session.
         images: one state per image of the batch.
         total: number of steps of the run, once a step was planned; None before, and if unknown.
-        answered: the last step whose query was answered; -1 for none.
+        answered: the last step whose query was answered, is running, or skipped every image; -1 for none.
         missed: whether a query was missed and no later one was answered.
         caused: whether the request itself caused the missed query.
         looking: whether the session puts queries at all.
