@@ -1,4 +1,4 @@
-"""Attach guards to a target for a while; they may be detached in any order."""
+"""Attach guards to a target (a pipeline, for example) temporarily; they can be detached in any order."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class _Attachment:
 
 
 _STACKS: WeakKeyDictionary[Any, list[_Attachment]] = WeakKeyDictionary()
-"""Guards attached to each target, on top of the one that was there at first."""
+"""The guards attached to each target, the latest last; the first entry is the guard it had before, or None."""
 
 _TURN = threading.Lock()
 
@@ -27,17 +27,17 @@ _TURN = threading.Lock()
 def attached(
     target: Any, guard: Guard, there: Callable[[], Guard | None], put: Callable[[Guard | None], None]
 ) -> Callable[[], None]:
-    """Put a guard on a target for a while.
+    """Attach a guard to a target temporarily.
 
     Args:
         target: object to guard.
         guard: the guard.
-        there: returns the guard that is on the target now.
-        put: puts a guard, or None, on the target.
+        there: returns the guard that the target has now, or None.
+        put: gives the target a guard in place of the one that it has; None leaves it without a guard.
 
     Returns:
-        A function that detaches the guard. It restores the guard before, unless a later one is still attached, or
-        another was put there by other means.
+        A function that detaches the guard. The target then has its previous guard again, unless a guard that was
+        attached later is still attached, or other code has replaced the guard.
     """
     mine = _Attachment(guard)
     with _TURN:

@@ -1,4 +1,4 @@
-"""Show a picture as it may look when it is displayed: a transparent one looks different on every background."""
+"""Show a picture as viewers can see it: a transparent picture looks different on every background."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _OPAQUE = 255
 
 
 def faces(pictures: Sequence[Image.Image]) -> list[Image.Image]:
-    """Return RGB pictures to query: equally many per picture, those of one picture together.
+    """Return the RGB pictures to query: one per picture, or three per picture if any of them is transparent.
 
-    If any picture is transparent, every picture is included without its transparency, over white and over black:
-    content drawn only in the transparency shows on one of these.
+    The three are the picture without its transparency, over white and over black, in this order: content that is drawn
+    only in the transparency shows in one of them. The three of one picture follow each other.
     """
     if not any(_seen_through(picture) for picture in pictures):
         return [picture.convert("RGB") for picture in pictures]

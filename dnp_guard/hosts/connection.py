@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Message = TypeVar("Message", bound=BaseModel)
 
 TRIES: Final = 3
-"""How often to send a request that may be repeated: any but the one that opens a session."""
+"""Maximum number of attempts per request; the request that opens a session is sent only once."""
 _OWN: Final = "urn:dnp-guard:problem:"
 """Beginning of the types of the service's own problems."""
 _AGAIN: Final = frozenset({f"{_OWN}busy", f"{_OWN}rate"})
@@ -31,11 +31,11 @@ _LONGEST_WAIT_S: Final = 2.0
 
 
 class ServiceError(DnpGuardError):
-    """The service cannot be reached, or answers with a problem. It permits nothing.
+    """The guard service cannot be reached, or answers with a problem; this error never permits an image.
 
     Attributes:
         status: HTTP status; None if there was no answer.
-        type: type of the problem (RFC 9457); empty if there was none.
+        type: type of the problem, a URI (RFC 9457); empty if the answer has none.
     """
 
     def __init__(self, message: str, *, hint: str = "", status: int | None = None, type_: str = "") -> None:
@@ -44,7 +44,7 @@ class ServiceError(DnpGuardError):
 
 
 class Connection:
-    """A connection to a service; takes the arguments of :class:`dnp_guard.hosts.remote.Service`.
+    """An HTTP connection to a guard service; its arguments are those of :class:`dnp_guard.hosts.remote.Service`.
 
     Attributes:
         client: HTTP client, with the token in its headers.
@@ -74,11 +74,11 @@ class Connection:
         )
 
     def _tried(self, send: Callable[[], httpx2.Response], tries: int) -> httpx2.Response:
-        """Send a request, and retry it if that may help.
+        """Send a request; repeat it after a connection error (not a timeout), or if the service is busy.
 
         Args:
             send: sends the request.
-            tries: most times to send it.
+            tries: maximum number of attempts.
 
         Raises:
             ServiceError: there was no answer, or the answer is a problem.
@@ -102,7 +102,7 @@ class Connection:
         """Post a message, and read the answer.
 
         Raises:
-            ServiceError: there was no answer, or the answer is a problem.
+            ServiceError: there was no answer, the answer is a problem, or it is no message of the expected kind.
         """
         # Send no unset values: a service that does not know a newer key refuses the message.
         body = message.model_dump(mode="json", exclude_none=True)
@@ -122,12 +122,12 @@ class Connection:
         self._tried(lambda: self.client.delete(path), TRIES)
 
     def features(self) -> tuple[str, ...]:
-        """Return the features that the service lists, whether it is ready or not.
+        """Return the protocol features that the service lists, whether or not it is ready.
 
-        They are none if another server answers in its place, such as a proxy that asks for a login.
+        The tuple is empty if another server answers in its place, such as a proxy that asks for a login.
 
         Raises:
-            ServiceError: the service did not answer, or its answer is a problem that lists none.
+            ServiceError: the service did not answer, or answered with a problem that lists no features.
         """
         try:
             response = self.client.get("/readyz")

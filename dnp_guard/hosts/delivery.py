@@ -1,4 +1,4 @@
-"""Replace images that may not be delivered: by a blurred picture, or by one that says that the image is withheld."""
+"""Replace images that must not be delivered: by a blurred copy, or by a notice that the image is withheld."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def withheld(outcome: Outcome) -> bool:
-    """Return whether nothing of the image may be delivered."""
+    """Return whether an image with this outcome must not be delivered, not even blurred."""
     return outcome.withholds
 
 

@@ -1,4 +1,4 @@
-"""Negatives that were encoded beforehand, for pipelines whose text encoder is not available during a call."""
+"""Negative prompts that were encoded beforehand, for pipelines whose text encoder is not available during a call."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ from dnp_guard.errors import DnpGuardError
 from dnp_guard.extras import needs
 
 Encoded = Mapping[str, Mapping[str, Any]]
-"""Words, with the arguments of a call for them: ``prompt_embeds``, ``pooled_prompt_embeds``, …"""
+"""Text of each negative prompt, with its encoding as call arguments: ``prompt_embeds``, ``pooled_prompt_embeds``, …"""
 
 
 def read(encoded: Encoded | str | Path) -> Encoded:
-    """Read encoded words, from a mapping or from a safetensors file whose keys are ``WORDS/ARGUMENT``.
+    """Read encoded negative prompts from a mapping or a safetensors file.
+
+    The keys of a file are ``WORDS/ARGUMENT``, such as ``blood, gore/prompt_embeds``.
 
     Raises:
-        MissingExtra: it is a file, and the extra ``diffusers`` is not installed.
-        DnpGuardError: there are none, or a value is not a one-row tensor for an argument of a prompt.
+        MissingExtra: a file is given, and the extra ``diffusers`` is not installed.
+        DnpGuardError: the file cannot be read, nothing is encoded, or a value is not a one-row tensor for a prompt
+            argument.
     """
     encodings = encoded if isinstance(encoded, Mapping) else _from_file(Path(encoded))
     if not encodings:

@@ -1,4 +1,4 @@
-"""Run a function as soon as a module is imported, without importing it; at once if it already is."""
+"""Run a function as soon as other code imports a module; at once if the module is already imported."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ if TYPE_CHECKING:
 
 
 def after_import(module: str, run: Callable[[ModuleType], None]) -> None:
-    """Run a function with a module once it is loaded; the import raises any error of the function.
+    """Call a function with a module as soon as other code imports it; at once if it is already imported.
+
+    If the function raises an error, the import raises it.
 
     Args:
-        module: dotted name of the module. Only the first function registered for a module is run.
-        run: called once.
+        module: dotted name of the module. Only the first function registered for a module is called.
+        run: called once, with the loaded module.
     """
     if module in sys.modules:
         run(sys.modules[module])
@@ -27,7 +29,7 @@ def after_import(module: str, run: Callable[[ModuleType], None]) -> None:
 
 
 class _Finder(MetaPathFinder):
-    """Finds one module the ordinary way, and runs one function after it is loaded."""
+    """An import finder for one module: it finds the module the ordinary way, and calls a function after it loads."""
 
     def __init__(self, module: str, run: Callable[[ModuleType], None]) -> None:
         self.module = module

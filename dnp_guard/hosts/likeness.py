@@ -1,4 +1,4 @@
-"""Compare two predictions, so that a look that would show nothing new can be skipped."""
+"""Compare two predictions of an image, so that no query is spent on a prediction that has hardly changed."""
 
 from __future__ import annotations
 
@@ -15,13 +15,18 @@ _OF_PICTURES = 4
 
 
 def coarse(prediction: Tensor) -> Tensor:
-    """Average a prediction [B, C, H, W], or of videos [B, C, F, H, W], over 2x2 latents, [B, C H W / 4]."""
+    """Average predicted latents, [B, C, H, W] or [B, C, F, H, W], over squares of 2x2; return one row per image."""
     planes = prediction.flatten(1, -3) if prediction.ndim > _OF_PICTURES else prediction
     return F.avg_pool2d(planes.float(), 2).flatten(1)
 
 
 def similarity(prediction: Tensor, seen: Tensor | None) -> list[float]:
-    """Return the cosine of a prediction with the :func:`coarse` form of another, -1…1 per image; empty if none."""
+    """Return the cosine similarity of a prediction to an earlier one, -1…1 per image.
+
+    Args:
+        prediction: predicted latents, [B, C, H, W] or [B, C, F, H, W].
+        seen: earlier prediction, as :func:`coarse` returns it; without one the result is empty.
+    """
     if seen is None:
         return []
     # Rounding may take the cosine of equal vectors slightly above 1.

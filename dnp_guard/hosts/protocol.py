@@ -1,6 +1,7 @@
 """The messages between a host and the guard service, version 1; both sides use these classes.
 
-An unknown key is an error: a misspelt request to be stricter must not be lost.
+A host is a program that draws images, such as A1111. An unknown key is an error, so that a misspelt request for a
+stricter policy is not lost.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dnp_guard.types import GuidanceMode, Outcome
 
 VERSION: Final = 1
 FEATURES: Final = ("attention", "attention_shown", "ended", "inputs", "policy", "retry", "subject", "unasked")
-"""Newer features of the protocol, as ``/readyz`` lists them; a host uses none that the service does not list."""
+"""Newer features of the protocol, as ``/readyz`` lists them; a host uses only those that the service lists."""
 LARGEST: Final = 1_000_000
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -21,7 +22,7 @@ Line = Annotated[str, Field(max_length=200)]
 Count = Annotated[int, Field(ge=1, le=LARGEST)]
 Used = Literal["attention", "separate"]
 USED: Final = (
-    "How the host has steered. `separate`: it could not steer in attention space; the session goes on by `separate`."
+    "How the host steered. `separate`: it could not steer in attention space, so the session continues with `separate`."
 )
 
 
@@ -30,17 +31,17 @@ class _Message(BaseModel):
 
 
 class Host(_Message):
-    """The host: ``host{name, version, target}`` of the record."""
+    """The program that draws the images; an audit record names it as ``host{name, version, target}``."""
 
     name: Annotated[str, Field(min_length=1, max_length=200)] = Field(
         description="Name of the host.", examples=["a1111"]
     )
     version: Line = Field(default="", examples=["1.10.1"])
-    target: Line = Field(default="", description="Guarded part of it.", examples=["txt2img"])
+    target: Line = Field(default="", description="Guarded part of the host.", examples=["txt2img"])
 
 
 class Run(_Message):
-    """Facts about the run, only for the record."""
+    """Settings of the sampler's run; they serve the audit record only."""
 
     seed: Annotated[int, Field(ge=-1, lt=2**63)] | None = None
     scheduler: Line | None = None
@@ -49,12 +50,12 @@ class Run(_Message):
 
 
 class Open(_Message):
-    """A generation is about to start."""
+    """The message that opens a session: a generation is about to start."""
 
     protocol: Literal[1]
     host: Host
     prompts: list[str] = Field(
-        default=[], max_length=1000, description="For the record, in the form that the policy sets."
+        default=[], max_length=1000, description="For the audit record, which keeps them in the form the policy sets."
     )
     steps: Count | None = Field(default=None, description="Steps of this run, over all its passes; null if unknown.")
     images: Count = Field(description="Number of images drawn together.")
@@ -65,20 +66,22 @@ class Open(_Message):
     surface: Line | None = Field(default=None, description="Surface, to select a policy from a store.")
     run: Run = Run()
     subject: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
-        default=None, description="The person that it is for; the record keeps a keyed hash, for erasure."
+        default=None,
+        description="Person for whom the images are drawn. The record keeps a keyed hash, by which it can be erased.",
     )
     can: list[Line] | None = Field(
         default=None,
         max_length=100,
-        description="Abilities of the host, among the `features` of `/readyz`; others are ignored. `inputs`; "
-        "`attention`: it reaches the attention of its denoiser; `attention_shown`: steering there was shown to work "
-        "for this model; `retry`: it can draw images of a batch again from their seed, and heeds `earlier`; `unasked`: "
-        "it knows this outcome of an image in shadow without any answered query, which is `failed_open` otherwise.",
+        description="Abilities of the host, named as in the `features` of `/readyz`; other names are ignored. "
+        "`inputs`: it can show the request's own pictures; `attention`: it reaches the attention of its denoiser; "
+        "`attention_shown`: steering in attention was shown to work for this model; `retry`: it can draw images of a "
+        "batch again from their seed, and heeds `earlier`; `unasked`: it knows this outcome, of an image in shadow "
+        "mode for which no query was answered; other hosts get `failed_open`.",
     )
     retries: Line | None = Field(
         default=None,
-        description="The session whose images are drawn again, once per verdict that says so; it continues under the "
-        "settings that it was opened with.",
+        description="Session whose images are drawn again: one opening message per final answer with the verdict "
+        "`retry`. The settings that the session was opened with stay in force.",
     )
     indices: list[Annotated[int, Field(ge=0, lt=LARGEST)]] | None = Field(
         default=None, max_length=1000, description="With `retries`: all images that are drawn again."
@@ -86,25 +89,27 @@ class Open(_Message):
 
 
 class SteerAttention(_Message):
-    """The steering of one image in the attention over its prompt (NAG, arXiv 2505.21179)."""
+    """How to steer one image in the attention over its prompt: normalised attention guidance, arXiv 2505.21179."""
 
     phi: float
     tau: float
     alpha: float
-    parts: list[str] = Field(description="Negatives that steer one after the other.")
-    mask: float = Field(default=1.0, description="The share of the positions that are steered; 1: all.")
+    parts: list[str] = Field(description="Negative prompts, applied one after the other.")
+    mask: float = Field(default=1.0, description="Fraction of the positions that are steered; 1: all.")
 
 
 class Steer(_Message):
-    """The steering of one image from the next step on."""
+    """How to steer one image from the next step on."""
 
     index: int
     negative: str | None
     scale: float | None = Field(
-        description="Scale of the separate term, which attention may have beside it; null without that term."
+        description="Scale of separate guidance, which mode `attention` can use in addition; null if there is none."
     )
     mode: GuidanceMode
-    attention: SteerAttention | None = Field(None, description="In mode attention; only to hosts that can.")
+    attention: SteerAttention | None = Field(
+        None, description="In mode `attention`; only hosts with this ability get it."
+    )
     action: Literal["none", "steer"]
     preview: Literal["withhold", "blur", "allow"] = Field(
         "withhold", description="How much of the unfinished image the host may show from now on."
@@ -112,11 +117,11 @@ class Steer(_Message):
 
 
 class Opened(_Message):
-    """Instructions for the host of a new session."""
+    """The answer to the message that opens a session: instructions for the host."""
 
     session: str
     due: list[int] | None = Field(description="Steps to query at, from 0; null if the steps are unknown.")
-    due_progress: list[float] = Field(description="The same as fractions of the run.")
+    due_progress: list[float] = Field(description="The steps to query at, as fractions of the run.")
     policy: str = Field(description="Name of the policy in force.")
     on_failure: Literal["closed", "open", "last"]
     deadline_ms: int | None = Field(description="How long an answer may take; null for no limit.")
@@ -126,58 +131,59 @@ class Opened(_Message):
     mode: Literal["enforce", "shadow"]
     guidance: GuidanceMode = Field(description="How a negative enters the guidance.")
     digest: str = Field(description="Digest of the policy.")
-    final: bool = Field(description="Whether the finished images are looked at.")
-    skip_similar: float | None = Field(description="Similarity from which on a look may be skipped.")
+    final: bool = Field(description="Whether the finished images are checked, too.")
+    skip_similar: float | None = Field(description="Cosine similarity from which on a query is skipped.")
     vocabulary: list[str] = Field(description="Every word or phrase that may be injected.")
     idle_s: float = Field(description="Seconds without a request after which the session expires.")
     inputs: bool = Field(
         default=False,
-        description="Whether to show the request's own pictures, if any, before the first step; only if the host can.",
+        description="Whether to show the request's own pictures, if it has any, before the first step; false for hosts "
+        "without the ability `inputs`.",
     )
     retries: int = Field(
-        default=0, description="How often an image may have to be drawn again; more than 0 only if the host can."
+        default=0, description="Most verdicts `retry` that an image can get; 0 for hosts without this ability."
     )
     negatives: list[Steer] = Field(
-        default=[], description="Steering of images that are drawn again, from the first step on."
+        default=[], description="How to steer images that are drawn again, from the first step on."
     )
 
 
 class Picture(_Message):
-    """One image as the host sees it now."""
+    """One picture that the host shows to the service."""
 
     index: Annotated[int, Field(ge=0, lt=LARGEST)]
     data: str = Field(description="data:image/jpeg;base64,… or data:image/png;base64,…")
 
 
 class PreviewPicture(Picture):
-    """The prediction of one image."""
+    """The picture that the current step predicts for one unfinished image (x̂0, decoded)."""
 
     similarity: Annotated[float, Field(ge=-1, le=1)] | None = Field(
-        default=None, description="Cosine of the latents with the prediction of the last look."
+        default=None, description="Cosine similarity of its latents to those that were predicted at the last query."
     )
 
 
 class InputsMessage(_Message):
-    """The pictures that the request brought: to edit, to inpaint, to start from. Numbered from 0, in any order."""
+    """The pictures that the user's request brought, to edit, inpaint or start from; numbered from 0, in any order."""
 
     images: list[Picture] = Field(min_length=1, max_length=1000)
 
 
 class InputVerdict(_Message):
-    """The verdict on a request for one of its pictures."""
+    """The verdict on one picture that the user's request brought."""
 
     index: int
-    action: Literal["pass", "block"] = Field(description="block: the session is over; make nothing.")
+    action: Literal["pass", "block"] = Field(description="block: the session is over; draw nothing.")
 
 
 class InputVerdicts(_Message):
-    """The verdicts on a request for all of its pictures."""
+    """The verdicts on all pictures that the user's request brought."""
 
     images: list[InputVerdict]
 
 
 class QueryMessage(_Message):
-    """A query about the predictions at a step."""
+    """A query about the pictures that a denoising step predicts."""
 
     step: Annotated[int, Field(ge=0, le=LARGEST)]
     progress: Annotated[float, Field(ge=0, le=1)] | None = Field(
@@ -201,21 +207,21 @@ class QueryMessage(_Message):
 
 
 class AnswerMessage(_Message):
-    """The steering of every image from the next step on."""
+    """The answer to a query: how to steer every image from the next step on."""
 
     images: list[Steer]
-    answered: bool = Field(description="false: the look failed; query again at the next step.")
+    answered: bool = Field(description="false: the query failed; query again at the next step.")
 
 
 class Finish(_Message):
-    """The finished images."""
+    """The message that shows the finished images, to get the verdicts on them."""
 
     images: list[Picture] = Field(max_length=1000)
     used: Used | None = Field(default=None, description=USED)
 
 
 class Verdict(_Message):
-    """The verdict on one image."""
+    """The verdict on one finished image."""
 
     index: int
     decision: Outcome
@@ -236,13 +242,13 @@ class Verdict(_Message):
 
 
 class Verdicts(_Message):
-    """The verdicts on all images."""
+    """The verdicts on all finished images."""
 
     images: list[Verdict]
 
 
 class PolicyInForce(_Message):
-    """The policy that a session of this token would be opened under now."""
+    """The policy that would be in force if a host with this token opened a session now."""
 
     policy: str = Field(description="Name of the policy.")
     revision: str

@@ -1,4 +1,4 @@
-"""The client side of the service's protocol, typed. Needs neither torch nor the server's packages.
+"""A typed client of the guard service; it needs neither torch nor the server's packages.
 
 ::
 
@@ -12,10 +12,10 @@
                 ...                                      # steer the next step by steer[i].negative, steer[i].scale
             verdicts = session.final(images)             # verdicts[i].action: pass, blur or block (or retry, see below)
 
-A host that can draw images of a batch again from their seed opens with ``retry=True``. If an ``action`` is then
-``retry``, ``session.again()`` returns the steering of ``session.drawn`` from the first step on; ``query`` and ``final``
-are only about these images from then on. A verdict that is ``earlier`` is on the picture of the previous attempt: keep
-that one, and drop the new one.
+A host that can draw images of a batch again from their seed opens the session with ``retry=True``. If the ``action`` of
+a verdict is then ``retry``, call ``session.again()``. It returns how to steer the images that are drawn again, from the
+first step on; ``session.drawn`` lists their indices, and later calls of ``query`` and ``final`` take only these images.
+A verdict with ``earlier`` is about the picture of the previous attempt: deliver that picture, and drop the new one.
 """
 
 from __future__ import annotations
@@ -55,14 +55,14 @@ CAN: Final = ("unasked",)
 
 
 class Service:
-    """A guard service.
+    """A client of a guard service, which opens one session per generation.
 
     Args:
-        url: base URL, without ``/v1``; ``http://`` reaches this machine only.
+        url: base URL, without ``/v1``. With ``http://``, it has to name this machine, unless ``plain_http`` is true.
         token: as ``dnp-guard token add`` printed it; None if the service needs none.
-        timeout_s: time limit per request; more than the policy's ``deadline_ms``.
+        timeout_s: time limit per request, in seconds; choose more than the policy's ``deadline_ms``.
         verify: file of certificate authorities for TLS, in place of the system's.
-        plain_http: send images to another machine unencrypted.
+        plain_http: whether images may be sent to another machine unencrypted.
 
     Attributes:
         connection: the connection to the service.
@@ -98,24 +98,26 @@ class Service:
         retry: bool = False,
         attention: bool | None = None,
     ) -> RemoteSession:
-        """Begin a session for one generation.
+        """Open a session for one generation.
 
         Args:
-            prompts: prompts for the record.
+            prompts: prompts for the audit record.
             images: number of images drawn together.
-            host: the host.
+            host: the program that draws the images.
             steps: number of steps of this run; None if unknown.
-            policy: another policy of the token, which makes the session stricter.
+            policy: name of another policy that the token allows; it makes the session stricter.
             region: region, to select a policy from a store.
             surface: surface, to select a policy from a store.
-            run: facts about the run, for the record.
-            inputs: whether the request brings pictures, to show by :meth:`RemoteSession.inputs` before the first step.
+            run: settings of the run for the audit record.
+            inputs: whether the user's request brings pictures; show them by :meth:`RemoteSession.inputs` before the
+                first step.
             retry: whether the host can draw images of the batch again from their seed, and delivers the earlier picture
                 if a verdict is ``earlier``; see :meth:`RemoteSession.again`.
-            attention: whether steering there was shown to work for this model; None if the host cannot steer there.
+            attention: whether steering in attention space was shown to work for this model; None if the host cannot
+                steer there.
 
         Raises:
-            ServiceError: the session cannot begin; do not generate, or withhold the images.
+            ServiceError: the session cannot be opened; generate nothing, or withhold the images.
         """
         asked = Open(
             protocol=VERSION,
@@ -139,7 +141,7 @@ class Service:
             return False
 
     def features(self) -> tuple[str, ...]:
-        """Return the features of the protocol that the service lists; it lists them while it is not ready, too.
+        """Return the protocol features that the service lists, whether or not it is ready.
 
         Raises:
             ServiceError: the service cannot be reached, or answers with a problem that lists no features.
@@ -156,10 +158,10 @@ class Service:
             return False
 
     def _can(self, **abilities: bool) -> list[str] | None:
-        """Return the abilities to announce, among those that the service knows; None if there are none.
+        """Return the names of the host's abilities that the service knows; None if there are none.
 
         Raises:
-            ServiceError: the host has abilities, and the service does not say whether it knows them.
+            ServiceError: the host has abilities, and the service's list of features cannot be read.
         """
         able = [ability for ability, has in abilities.items() if has]
         known = self.features() if able else [feature for feature in CAN if self.knows(feature)]
@@ -177,17 +179,17 @@ class Service:
 
 
 class RemoteSession:
-    """The session of one generation; a context manager that ends it if it was not finished.
+    """A session with the guard service for one generation; its ``with`` block ends it if it was not finished.
 
     Args:
-        service: the service.
+        service: client of the service.
         opened: the service's answer to the opening message.
         asked: the opening message.
 
     Attributes:
-        service: as given; another that shares its store may take its place.
+        service: client of the service; can be set to a client of another service that shares its session store.
         opened: instructions for the host: ``on_failure``, ``user_previews``, ``vocabulary`` and more.
-        over: whether there are final verdicts, or the session was ended.
+        over: whether the session has its final verdicts, or was ended without any.
         drawn: indices of the images that are drawn: at first the whole batch, then those that are drawn again.
     """
 
@@ -196,23 +198,23 @@ class RemoteSession:
         self.drawn: tuple[int, ...] = tuple(range(asked.images))
         self.service, self._asked = service, asked
         self._path = f"/v1/sessions/{opened.session}"
-        self._reached: float = -1  # the step that was last answered, or the progress
+        self._reached: float = -1  # step of the last answered query, or the progress if the steps are unknown
         self._again: tuple[int, ...] = ()
-        self._lost = False  # whether the last query got no answer, or could not be put
+        self._lost = False  # whether the last query got no answer, or could not be sent
 
     def due(self, step: int, progress: float | None = None) -> bool:
-        """Return whether to query at a step: a query is due at it, or was not answered at an earlier one.
+        """Return whether to query at a step: the step is due, or an earlier due step has no answer yet.
 
         Args:
             step: counted from 0.
-            progress: fraction of the run that is done, if its steps are unknown.
+            progress: fraction of the run that is done, 0…1; needed if the number of steps is unknown.
         """
         if self.opened.due is not None:
             return any(self._reached < due <= step for due in self.opened.due)
         return progress is not None and any(self._reached < due <= progress for due in self.opened.due_progress)
 
     def inputs(self, pictures: Sequence[Image]) -> list[InputVerdict]:
-        """Show the pictures that the request brought, before the first step.
+        """Show the service the pictures that the user's request brought; call it before the first step.
 
         Args:
             pictures: pictures to edit, to inpaint, or to start from.
@@ -222,7 +224,7 @@ class RemoteSession:
             service does not ask for the pictures: see ``opened.inputs``.
 
         Raises:
-            ServiceError: there is no verdict; treat the pictures as not looked at.
+            ServiceError: there is no verdict; treat the pictures as unchecked.
         """
         if not self.opened.inputs:
             return []
@@ -246,24 +248,24 @@ class RemoteSession:
         since: float | None = None,
         ended: bool = False,
     ) -> list[Steer]:
-        """Query the predictions at a step.
+        """Ask the service about the pictures that a step predicts.
 
         Args:
             step: counted from 0.
-            pictures: the prediction x̂0 of every image in ``drawn``, in this order.
-            progress: fraction of the run that is done, 0…1; needed if the steps are unknown.
-            sigma: noise level for the record.
-            similarity: cosine of every prediction's latents with those of the last query.
+            pictures: the decoded prediction x̂0 of every image in ``drawn``, in this order.
+            progress: fraction of the run that is done, 0…1; needed if the number of steps is unknown.
+            sigma: noise level for the audit record.
+            similarity: cosine similarity of each prediction's latents to those of the last query.
             effective: whether a negative can take effect at the steps that follow.
-            used: ``separate`` if the host could not steer in attention space.
-            since: fraction of the run that was done one step before, if the steps are unknown.
-            ended: whether the run has ended here, before its last due step.
+            used: ``separate`` if the host could not steer in attention space, and used separate guidance instead.
+            since: fraction of the run that was done one step before, if the number of steps is unknown.
+            ended: whether the run ended at this step, before its last due step.
 
         Returns:
-            The steering of every image from the next step on.
+            How to steer every image from the next step on.
 
         Raises:
-            ServiceError: there is no answer; keep the steering, and query again at the next step.
+            ServiceError: there is no answer; steer as before, and query again at the next step.
         """
         if progress is None and self._asked.steps:
             progress = min(step / self._asked.steps, 1.0)
@@ -285,15 +287,15 @@ class RemoteSession:
         return answer.images
 
     def final(self, images: Sequence[Image], *, used: Used | None = None) -> list[Verdict]:
-        """Show the finished images.
+        """Show the service the finished images, and return its verdicts.
 
         Args:
             images: the images in ``drawn``, in this order.
             used: see :meth:`query`.
 
         Returns:
-            One verdict per image. If its ``action`` is ``retry``, the other fields apply in case it is not drawn again.
-            A verdict that is ``earlier`` is on the picture of the previous attempt, not on this one.
+            One verdict per image. If its ``action`` is ``retry``, its other fields apply only if the image is not drawn
+            again. A verdict with ``earlier`` is about the picture of the previous attempt, not about this one.
 
         Raises:
             ServiceError: there are no verdicts; ``opened.on_failure`` decides, unless the request itself is at fault
@@ -306,13 +308,13 @@ class RemoteSession:
         return verdicts
 
     def again(self) -> list[Steer]:
-        """Begin to draw images with the verdict ``retry`` again, from the noise that they had.
+        """Begin to redraw the images with the verdict ``retry``, from the same initial noise.
 
         Returns:
-            The steering of the images in ``drawn`` from the first step on.
+            How to steer the images in ``drawn`` from the first step on.
 
         Raises:
-            ServiceError: the images cannot be drawn again; each of them gets its verdict's ``otherwise``.
+            ServiceError: the images cannot be drawn again; do with each of them as ``otherwise`` of its verdict says.
         """
         asked = self._asked.model_copy(update={"retries": self.opened.session, "indices": list(self._again)})
         self.opened = self.service.connection.send("/v1/sessions", asked, Opened, tries=1)
@@ -321,10 +323,10 @@ class RemoteSession:
         return self.opened.negatives
 
     def abandon(self) -> None:
-        """End the session without images; do nothing if it is over.
+        """End the session without finished images; do nothing if it is over.
 
         Raises:
-            ServiceError: the service cannot be reached; the session expires by itself.
+            ServiceError: the service cannot be reached; the session then expires by itself.
         """
         if not self.over:
             self.service.connection.delete(self._path)

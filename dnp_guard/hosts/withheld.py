@@ -1,4 +1,4 @@
-"""The picture in place of a withheld one: words that say so, or a plain sign if no words would fit."""
+"""The picture that replaces a withheld image: it says so in words, or by a crossed circle if no words fit."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _WORDS: Final[Mapping[Outcome, str]] = {
 
 
 def words(policy: Policy, outcome: Outcome) -> str:
-    """Return the text that a person reads in place of an image.
+    """Return the text that a person reads in place of a withheld image.
 
     Args:
         policy: the policy in force.
@@ -54,14 +54,14 @@ def locale() -> str:
 def cover(
     policy: Policy, outcome: Outcome, size: tuple[int, int], under: Callable[[], Image.Image] | None = None
 ) -> Image.Image:
-    """Return the picture in place of a withheld one.
+    """Return the picture to deliver in place of a withheld image.
 
     Args:
         policy: the policy in force.
         outcome: outcome of the image.
         size: width and height in pixels.
-        under: returns the image itself. It is put under the words, blurred beyond recognition, if the policy says so,
-            the image was looked at, and no category is sensitive.
+        under: returns the withheld image. It is put behind the words, blurred beyond recognition, if the policy says
+            so, the image is withheld for its content, and no category of the policy is sensitive.
     """
     blurs = policy.withheld is not None and policy.withheld.style == "blur" and outcome is Outcome.BLOCKED
     secret = any(category.sensitive for category in policy.categories)
@@ -70,17 +70,17 @@ def cover(
 
 
 def blank(size: tuple[int, int]) -> Image.Image:
-    """Return a grey picture, with width and height in pixels."""
+    """Return a grey picture of a width and height in pixels."""
     return Image.new("RGB", size, _GREY)
 
 
 def blurred(picture: Image.Image) -> Image.Image:
-    """Blur a picture beyond recognition, in RGB; content of its transparency is removed with that."""
+    """Blur a picture beyond recognition, and drop its transparency, in which content could hide."""
     return picture.convert("RGB").filter(ImageFilter.GaussianBlur(max(picture.size) / 8))
 
 
 def written(picture: Image.Image, text: str) -> Image.Image:
-    """Write words into the middle of a picture, as large as they fit; draw a sign if they would be unreadable."""
+    """Write a text into the middle of a picture, as large as it fits; draw a crossed circle if it is unreadable."""
     drawing = ImageDraw.Draw(picture)
     for lines, font in _settings(picture.size, text):
         box = drawing.multiline_textbbox((0, 0), lines, font=font, align="center", spacing=2)
@@ -97,7 +97,7 @@ def written(picture: Image.Image, text: str) -> Image.Image:
 
 
 def _settings(size: tuple[int, int], text: str) -> Iterator[tuple[str, Any]]:
-    """Yield a text with every sensible line length and its font: large letters first, few lines first."""
+    """Yield ways to set a text, as wrapped text and font: from large letters to small, from few lines to many."""
     largest = max(_SMALLEST, min(48, min(size) // 7))
     for height in range(largest, _SMALLEST - 1, -1):
         font = _font(height)
@@ -108,7 +108,7 @@ def _settings(size: tuple[int, int], text: str) -> Iterator[tuple[str, Any]]:
 
 
 def _font(height: int) -> Any:
-    """Return Pillow's own font; None if it has no scalable one."""
+    """Return Pillow's default font at a height in pixels; None if this Pillow has no scalable font."""
     try:
         return ImageFont.load_default(height)
     except (ImportError, OSError, TypeError):
@@ -122,12 +122,12 @@ def _can_write(font: Any, text: str) -> bool:
 
 @cache
 def _missing(font: Any) -> bytes:
-    """Return the bitmap that a font draws for a missing letter."""
+    """Return the bitmap that a font draws for a letter that it lacks."""
     return bytes(font.getmask("\U0010fffd"))
 
 
 def _signed(picture: Image.Image) -> Image.Image:
-    """Draw a sign into the middle of a picture: a crossed circle."""
+    """Draw a crossed circle into the middle of a picture, as a sign that the image is withheld."""
     drawing = ImageDraw.Draw(picture)
     radius = min(picture.size) * 0.3
     x, y = picture.width / 2, picture.height / 2

@@ -1,7 +1,7 @@
 """Serving engines: plugins that vLLM-Omni and SGLang-Diffusion load in each of their processes.
 
-``settings`` configures both; ``worker`` holds the one guard of a worker, and refuses to generate without it;
+``settings`` configures both; ``worker`` holds the one guard of a worker process, and refuses to generate without it;
 ``attestation`` holds the reports of the workers, and ``middleware`` passes them on to the engine's clients. The guard
-works in pipelines of diffusers that an engine wraps, in SGLang-Diffusion's stages (``attached``), and in vLLM-Omni's
-own pipelines (``cfg_parallel``). Nothing here imports an engine; code runs when the engine imports its own modules.
+works in diffusers pipelines that an engine wraps, in SGLang-Diffusion's stages (``attached``), and in vLLM-Omni's own
+pipelines (``cfg_parallel``). No module here imports an engine; its code runs when the engine imports its own modules.
 """

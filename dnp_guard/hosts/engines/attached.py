@@ -1,4 +1,4 @@
-"""Attach the guard to one of SGLang-Diffusion's own pipelines, and guard one request after the other."""
+"""Attach the guard to one of SGLang-Diffusion's own pipelines, and guard its requests one after the other."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ _ROUTER = "ProgressiveDenoisingStageRouter"
 
 
 def attach(pipeline: Any, guard: Guard) -> None:
-    """Guard one of the engine's own pipelines; the pipeline is changed, not its classes.
+    """Guard one of the engine's own pipelines, by replacing methods of the object; its class stays as it is.
 
     Args:
-        pipeline: with ``stages``, as the engine loaded it.
+        pipeline: the pipeline as the engine loaded it, with ``stages``.
         guard: the guard.
 
     Raises:
-        CannotSteer: its stages are not the standard ones, it does not draw images, or the policy cannot steer it.
+        CannotSteer: the pipeline does not draw images, is only partly in this worker, or has other than the standard
+            stages; or the policy's guidance mode cannot steer it.
     """
     check_policy(guard.policy)
     arguments = pipeline.server_args
@@ -46,14 +47,14 @@ def attach(pipeline: Any, guard: Guard) -> None:
 
 
 def _standard(stage: Any) -> Any:
-    """Return the standard denoising stage that a stage is, or passes ordinary requests to; None for any other."""
+    """Return a standard denoising stage itself, or the one that a router passes ordinary requests to; else None."""
     if type(stage).__name__ == _ROUTER:
         stage = stage.standard_stage
     return stage if type(stage).__name__ == _DENOISING else None
 
 
 class Attached:
-    """The guard in the methods of one pipeline.
+    """The guarded methods that replace the engine's own in one pipeline.
 
     Args:
         stages: stages of the pipeline.
@@ -68,7 +69,7 @@ class Attached:
         """Run a request, guarded.
 
         Raises:
-            CannotSteer: no negative can take effect in it.
+            CannotSteer: no negative can take effect in the request.
         """
         check(batch)
         running = self._running = Running(self._guard, self._stages, fresh(batch), server_args)
@@ -81,13 +82,13 @@ class Attached:
             self._running = None
 
     def predicted(self, **arguments: Any) -> Any:
-        """Predict the noise of a step, steered, and look at the predicted image."""
+        """Predict the noise of a step, steered, and query the VLM about the predicted image if a query is due."""
         if self._running is None:
             raise CannotSteer("a request did not come through the pipeline", hint="Report this.")
         return self._running.predicted(arguments)
 
     def noted(self, *args: Any, **kwargs: Any) -> Any:
-        """Predict the noise of one branch, and keep it for the step."""
+        """Predict the noise of one guidance branch as the engine does, and keep it for steering the step."""
         output = self._stages.predict(*args, **kwargs)
         if self._running is not None:
             self._running.branches.append(output)

@@ -26,20 +26,20 @@ PATH = "/dnp-guard"
 
 @dataclass(frozen=True, slots=True)
 class Attestation:
-    """The report of one worker.
+    """The report of one worker about its guard.
 
     Attributes:
         engine: name of the engine.
-        serving: ``unguarded`` only if the settings allow it.
+        serving: whether the worker serves guarded, serves unguarded because the settings allow it, or refuses requests.
         pid: id of the worker's process.
-        reason: why it is not guarded.
+        reason: why the worker is not guarded; empty if it is.
         policy: name of the policy in force.
         revision: revision of the policy.
         digest: digest of the policy.
         mode: mode of the policy, such as ``enforce`` or ``shadow``.
-        vlm: spec of the backend.
+        vlm: spec of the VLM backend.
         guard: version of this package.
-        version: version of this class.
+        version: version of the report's format.
     """
 
     engine: str
@@ -56,7 +56,7 @@ class Attestation:
 
 
 def say(folder: Path, attestation: Attestation) -> None:
-    """Write this worker's report; it is deleted when the worker ends.
+    """Write this worker's report into the folder; the file is deleted when the worker ends.
 
     Raises:
         DnpGuardError: the folder belongs to another user, or cannot be written.
@@ -70,13 +70,13 @@ def say(folder: Path, attestation: Attestation) -> None:
         written.write_text(json.dumps(asdict(attestation)), encoding="utf-8")
         written.replace(path)
     except OSError as error:
-        message = f"what the worker guards by cannot be written to {folder}: {error}"
+        message = f"the report of this worker cannot be written to {folder}: {error}"
         raise DnpGuardError(message, hint="Name a folder that it may write to as `state`.") from None
     atexit.register(path.unlink, missing_ok=True)
 
 
 def reports(folder: Path) -> list[Attestation]:
-    """Read the reports of all running workers; a worker whose report cannot be read applies as one that refuses."""
+    """Read the reports of all running workers; a worker with an unreadable report is listed as ``refusing``."""
     paths = [path for path in sorted(folder.glob("*.json")) if path.stem.isdecimal() and runs(int(path.stem))]
     return [report for path in paths if (report := _report(path)) is not None]
 
@@ -98,7 +98,7 @@ def guarded(workers: list[Attestation]) -> bool:
 
 
 def header(workers: list[Attestation]) -> str:
-    """Format the value of the response header: how the workers serve, with which guard and which policies."""
+    """Format the value of the response header: how the workers serve, with which guard versions and policies."""
     ways: list[str] = sorted({worker.serving for worker in workers}) or ["unattested"]
     policies = sorted({f"{worker.policy}@{worker.digest}" for worker in workers if worker.policy})
     versions = sorted({worker.guard for worker in workers})
@@ -107,5 +107,5 @@ def header(workers: list[Attestation]) -> str:
 
 
 def in_force(report: Report) -> str:
-    """Format the value of the response header for one guarded generation, with its guard and its policy."""
+    """Format the value of the response header for one guarded generation, with the guard's version and the policy."""
     return f"guarded; guard={__version__}; policy={report.policy}@{report.digest}"

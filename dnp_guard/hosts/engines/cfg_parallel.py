@@ -1,8 +1,8 @@
-"""vLLM-Omni's own pipelines: guard those that guide and step by the engine's ``CFGParallelMixin``.
+"""Guard those of vLLM-Omni's own pipelines that use the engine's ``CFGParallelMixin``.
 
-The mixin predicts the guided noise of a step, and steps; both methods of a pipeline are replaced by the guard's.
-Pipelines are listed by class because the mixin alone does not say what one draws: the listed ones draw images from
-text, predict one tensor per step, and return pixels of about -1…1. The text of their sources was read for that.
+One method of the mixin predicts the guided noise of a step, and another runs the scheduler's step; the guard replaces
+both. ``PIPELINES`` lists the guarded classes, because the mixin does not tell what a pipeline draws. According to their
+source code, the listed ones draw images from text, predict one tensor per step, and return pixels of about -1…1.
 """
 
 from __future__ import annotations
@@ -36,18 +36,19 @@ _NO_CACHE = (None, "", "none")
 
 
 def attach(pipeline: Any, guard: Guard) -> Ranks:
-    """Guard one of the engine's own pipelines; the pipeline is changed, not its class.
+    """Guard one of the engine's own pipelines, by replacing methods of the object; its class stays as it is.
 
     Args:
-        pipeline: with ``od_config``, as the engine loaded it.
+        pipeline: the pipeline as the engine loaded it, with ``od_config``.
         guard: the guard.
 
     Returns:
-        The ranks that draw its images together.
+        The ranks (processes) that draw the pipeline's images together.
 
     Raises:
-        CannotSteer: its class is not listed, the engine is configured to skip steps, to run them one by one or to split
-            requests among ranks, or the policy cannot steer it.
+        CannotSteer: the class is not listed; the engine is configured to skip parts of steps, to mix the steps of
+            several requests, to deliver latents, or to split requests or layers among ranks; or the policy's guidance
+            mode cannot steer the pipeline.
     """
     kinds = [kind.__name__ for kind in type(pipeline).__mro__]
     if MIXIN not in kinds or kinds[0] not in PIPELINES:
@@ -83,14 +84,14 @@ def attach(pipeline: Any, guard: Guard) -> Ranks:
 
 
 class AttachedMixin:
-    """The guard in the methods of one pipeline, one batch after the other.
+    """The guarded methods that replace the engine's own in one pipeline; they run one batch after the other.
 
     Args:
         pipeline: the engine's pipeline.
         guard: the guard.
 
     Attributes:
-        ranks: ranks that draw together.
+        ranks: the ranks (processes) that draw the pipeline's images together.
     """
 
     def __init__(self, pipeline: Any, guard: Guard) -> None:
@@ -108,7 +109,7 @@ class AttachedMixin:
         """Run a batch of requests, guarded.
 
         Raises:
-            CannotSteer: no negative can take effect in it, or the ranks are out of step.
+            CannotSteer: no negative can take effect in the batch, or the ranks are out of step.
         """
         with self.ranks.request():
             check_batch(batch)
@@ -135,7 +136,10 @@ class AttachedMixin:
         output_slice: int | None = None,
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """Predict the guided noise of a step, steered; or take part in a rehearsal."""
+        """Predict the guided noise of a step, steered.
+
+        In a rehearsal, a run on a copy of the batch, return the latents to show, or end the run by `FirstPrediction`.
+        """
         if self._method.encoding:
             raise FirstPrediction(positive_kwargs)
         if self._method.shown is not None:
@@ -159,12 +163,15 @@ class AttachedMixin:
         return output if pushed is None else pushed.to(output)
 
     def combined(self, positive: Any, negative: Any, *args: Any, **kwargs: Any) -> Any:
-        """Combine the branches of a step, and keep the unconditional one."""
+        """Combine the guidance branches of a step as the engine does, and keep the unconditional prediction."""
         self._unconditional = negative[0] if isinstance(negative, tuple) else negative
         return self._combine(positive, negative, *args, **kwargs)
 
     def stepped(self, noise_pred: Any, t: Any, latents: Any, *args: Any, **kwargs: Any) -> Any:
-        """Look at the image that a step predicts, and step; or take part in a rehearsal."""
+        """Run the scheduler's step, after querying the VLM about the predicted image if a query is due.
+
+        In a rehearsal, a run on a copy of the batch, return the latents to show.
+        """
         if self._method.shown is not None:
             return self._method.shown.to(latents)
         rehearsal, running = self._present()
@@ -177,7 +184,7 @@ class AttachedMixin:
         return self._rehearsal, self._running
 
     def _deliver(self, result: Any, replaced: dict[int, Image]) -> None:
-        """Put the pictures that replace others in a result, by their index in the batch."""
+        """Put replacement pictures into a result; the keys are the indices of the images in the batch."""
         first = 0
         for output in outputs(result):
             if not self.ranks.leads:

@@ -1,4 +1,4 @@
-"""One batch of requests in vLLM-Omni's own pipelines: its steps, its negatives, and its finished images."""
+"""Guard one batch of requests in vLLM-Omni's own pipelines: its steps, its negatives, and its finished images."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from dnp_guard.hosts.engines.rehearsal import Rehearsal
 
 DIFFUSERS = "--diffusion-load-format diffusers"
-"""Option with which the engine serves a pipeline of diffusers."""
+"""Option with which the engine serves a diffusers pipeline."""
 
 
 def check_batch(batch: Any) -> None:
-    """Check that a batch asks for nothing that bypasses the guard.
+    """Check that no request of a batch bypasses the guard.
 
     Raises:
-        CannotSteer: it does.
+        CannotSteer: a request has embeddings in place of a text prompt, or asks for latents or trajectories.
     """
     for request in batch.requests:
         sampling, prompt = request.sampling_params, request.prompt
@@ -44,11 +44,11 @@ def check_batch(batch: Any) -> None:
 
 
 class RunningBatch:
-    """One batch while it runs, in the rank that decides.
+    """One guarded batch while it runs. Only the first rank (process) uses it, because that rank decides for all.
 
     Args:
         guard: the guard.
-        rehearsal: the batch, which can run again.
+        rehearsal: a copy of the batch that can run again, to encode negatives, decode latents, or redraw.
         pipeline: the engine's pipeline.
     """
 
@@ -60,11 +60,11 @@ class RunningBatch:
         self._step = 0
 
     def begin(self) -> str | None:
-        """Begin a step; return the negative that replaces the user's in it, if one does.
+        """Begin a step, and return the negative that replaces the user's own in it; None if none does.
 
         Raises:
             CannotSteer: no negative can take effect in the batch.
-            DnpGuardError: a retry takes longer than the policy allows.
+            DnpGuardError: drawing the batch again takes longer than the policy allows.
         """
         generation = self._generation or self._started()
         check_time(generation.driver)
@@ -73,11 +73,11 @@ class RunningBatch:
         return active[0].text if active and generation.guidance.mode == "replace" else None
 
     def steered(self, output: Tensor, unconditional: Tensor) -> Tensor | None:
-        """Return the guided prediction of the present step under the negatives in force; None without any.
+        """Return the guided prediction of the present step, steered by the active negatives; None to leave it as it is.
 
         Args:
             output: the guided prediction, [B, ...].
-            unconditional: the unconditional one; the conditional one where there is no guidance.
+            unconditional: the unconditional prediction; without classifier-free guidance, the conditional one.
         """
         generation, branch = self._generation, self._branch
         if generation is None or branch is None or generation.guidance.mode == "replace":
@@ -99,10 +99,10 @@ class RunningBatch:
         return pushed
 
     def look(self, output: Tensor, timestep: Any, latents: Tensor) -> None:
-        """Look at the image that a step predicts, before its latents are replaced.
+        """Query the VLM about the image that a step predicts, if a query is due; call it before the scheduler's step.
 
         Raises:
-            CannotSteer: nothing was predicted through the guard before.
+            CannotSteer: the pipeline did not predict this step through the guard.
         """
         generation = self._generation
         if generation is None:
@@ -116,7 +116,7 @@ class RunningBatch:
         generation.callback({"i": step, "sigma": self._levels[step] if sigma is None else sigma, "denoised": denoised})
 
     def finish(self, result: Any) -> dict[int, Image]:
-        """Make the final look at a result; return the pictures that replace some of its images, by index.
+        """Query the VLM about the finished images, and return the pictures that replace some of them, by index.
 
         Raises:
             CannotSteer: the batch did not run through the guarded mixin.
@@ -130,12 +130,12 @@ class RunningBatch:
         return {index: new for index, (new, old) in enumerate(zip(made, pictures, strict=True)) if new is not old}
 
     def abandon(self, reason: str) -> None:
-        """Note that the batch ended without images."""
+        """Record that the batch ended without images."""
         if self._generation is not None:
             self._generation.abandon(reason)
 
     def _started(self) -> Generation:
-        """Check before the first step that the prompts can be encoded again, and begin the generation."""
+        """Begin the generation, after checks such as whether encoding the prompts again gives the same result."""
         policy, scheduler, arguments = self._guard.policy, self._pipeline.scheduler, self._rehearsal.arguments
         check_policy(policy, DIFFUSERS)  # a reload or a request may have changed it since the model was loaded
         prediction.check(scheduler)
@@ -192,10 +192,10 @@ class RunningBatch:
 
 
 def _check_replaced(arguments: dict[str, Any], images: int) -> None:
-    """Check that a negative can replace the user's own.
+    """Check that a negative can replace the user's own negative prompt, as guidance mode ``replace`` requires.
 
     Raises:
-        CannotSteer: there is no guidance, or images would share the branch.
+        CannotSteer: there is no classifier-free guidance, or there are several images, which would share the negative.
     """
     if not arguments["do_true_cfg"]:
         raise CannotSteer("guidance mode 'replace' needs guidance", hint="Use guidance mode 'separate'.")
@@ -204,11 +204,11 @@ def _check_replaced(arguments: dict[str, Any], images: int) -> None:
 
 
 def _each(texts: list[str], per: int) -> list[str]:
-    """Repeat every text once per image of its request."""
+    """Repeat every text ``per`` times, so that there is one text per image."""
     return [text for text in texts for _ in range(per)]
 
 
 def _pictures(pixels: Tensor) -> list[Image]:
-    """Make pictures of pixels of about -1…1, [B, 3, h, w]."""
+    """Convert pixels of about -1…1, [B, 3, h, w], to pictures."""
     check_finite(pixels)
     return to_pictures(pixels.float() / 2 + 0.5)

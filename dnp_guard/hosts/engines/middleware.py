@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 class Attested:
     """Answers ``/dnp-guard``, adds the header ``dnp-guard``, and refuses requests while a worker is not guarded.
 
-    A request that asks for something (any method but GET, HEAD and OPTIONS; any WebSocket) gets status 503 unless every
-    worker reports that it is guarded. With ``on_failure: open`` it is let through, and the header reports how.
+    A request that can start a generation (any method but GET, HEAD and OPTIONS; any WebSocket) gets status 503 unless
+    every worker reports that it is guarded. With the setting ``on_failure: open``, the request is served nevertheless,
+    and the header tells whether the workers are guarded.
 
     Args:
         app: the engine's application.
@@ -35,7 +36,7 @@ class Attested:
         self._open = opened(os.environ)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
+        """Answer one request, refuse it, or pass it on to the engine's application."""
         if scope["type"] not in {"http", "websocket"}:
             await self._app(scope, receive, send)
             return

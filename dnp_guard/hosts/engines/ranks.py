@@ -1,8 +1,9 @@
-"""Ranks that draw one image together: the first one looks and decides, and the others do as it does.
+"""Keep ranks in step that draw one image together: the first rank queries the VLM and decides, the others follow.
 
-The first rank announces every operation in which all ranks take part, such as an evaluation of a model whose layers are
-split among them. The others run what it announces until it announces what it decided. Every message names its request
-and the calls in which it was sent. Ranks that do not agree about these, or about an error, draw nothing any more.
+A rank is one of an engine's processes. The first rank announces every operation in which all ranks take part, such as
+an evaluation of a model whose layers are split among them. The others run the announced operations until the first rank
+announces its decision. Every message carries the numbers of the request and of the calls in which it was sent. If these
+numbers differ between ranks, or only some ranks had an error, the ranks are out of step, and draw nothing any more.
 """
 
 from __future__ import annotations
@@ -25,24 +26,24 @@ _log = logging.getLogger("dnp_guard.engines")
 TIMEOUT = timedelta(minutes=10)
 """Longest time that a rank waits for another one."""
 _DECIDED, _FAILED, _ENDED = "", "!", "."
-"""Announcements that are no names of operations."""
+"""Announcements that are not names of operations: a decision, a failure to decide, and the end of a request."""
 
 
 class Ranks:
-    """The ranks of one engine that draw images together; one rank alone needs no process group.
+    """The link of one rank to the other ranks that draw images with it; a single rank needs no process group.
 
-    Every rank has to make one at the same time, because they make a group of their own, whose messages go through the
-    CPU.
+    All ranks have to create their ``Ranks`` at the same time, because together they create a process group of their
+    own, whose messages go through the CPU.
 
     Args:
         timeout: longest time that a rank waits for another one.
 
     Attributes:
-        leads: whether this rank decides.
+        leads: whether this is the first rank, which decides.
         broken: why the ranks can draw nothing together any more; empty while they can.
 
     Raises:
-        CannotSteer: another rank did not make one in time.
+        CannotSteer: another rank did not create its ``Ranks`` in time.
     """
 
     def __init__(self, timeout: timedelta = TIMEOUT) -> None:
@@ -61,11 +62,11 @@ class Ranks:
                 raise CannotSteer("another rank cannot be guarded, or is late", hint="See its log.") from error
 
     def agree(self, place: Any, check: Callable[[], T]) -> T:
-        """Run a check in every rank, and return its result.
+        """Run a check in every rank, and return this rank's result if no rank's check fails.
 
         Args:
-            place: the place of the check and the request that it is for, which have to be the same in all ranks.
-            check: the check.
+            place: name of the check or ids of the checked requests; has to be the same in all ranks.
+            check: the check; fails by raising an error.
 
         Raises:
             CannotSteer: the check failed in another rank, or the ranks are out of step. An error of this rank's own
@@ -87,7 +88,7 @@ class Ranks:
 
     @contextmanager
     def request(self) -> Iterator[None]:
-        """Draw a request in all ranks in a ``with`` block; all of them leave it in the same way.
+        """Enclose the drawing of one request in all ranks; they have to leave the ``with`` block in the same way.
 
         Raises:
             CannotSteer: the ranks are out of step, such as after an error in only one of them.
@@ -105,20 +106,20 @@ class Ranks:
         self._settle(failed=False)
 
     def run(self, operations: Any, name: str, *arguments: Any) -> Any:
-        """Run an operation in all ranks; for the first rank, while it decides."""
+        """Run an operation in all ranks; only the first rank calls this, while it decides."""
         self._send(name, *arguments)
         return self._operate(operations, name, arguments)
 
     def together(self, decide: Callable[[], T], operations: Any) -> T:
-        """Return what the first rank decides, in every rank.
+        """Return the first rank's decision, in every rank.
 
         Args:
-            decide: decides; is called in the first rank only.
-            operations: object whose methods are the operations that the first rank runs while it decides.
+            decide: makes the decision; is called in the first rank only.
+            operations: object whose methods are the operations that all ranks run while the first one decides.
 
         Raises:
-            CannotSteer: in the other ranks, if the first rank raised an error, which it raises itself; or the ranks are
-                out of step.
+            CannotSteer: ``decide`` failed in the first rank (which raises the error itself), or the ranks are out of
+                step.
         """
         self._check()
         self._calls += 1
@@ -162,7 +163,7 @@ class Ranks:
             raise
 
     def _settle(self, *, failed: bool) -> None:
-        """End a request in all ranks, and compare how they got there."""
+        """End a request in all ranks, and check that all of them made the same calls and had the same errors."""
         if self._group is not None and not self._lost:
             if self.leads:
                 self._send(_ENDED)
@@ -172,7 +173,7 @@ class Ranks:
         self._check()
 
     def _compared(self, same: Any, reason: str | None) -> list[str | None]:
-        """Return the reasons of all ranks, which break if something that has to be the same in all is not."""
+        """Send a reason to all ranks, and return those of all; raise, now and later, if ``same`` differs among them."""
         if self._group is None:
             return [reason]
         answers: list[Any] = [None] * dist.get_world_size()
@@ -182,7 +183,7 @@ class Ranks:
         return [reason for _, reason in answers]
 
     def _place(self) -> tuple[int, list[int]]:
-        """Return the number of the request and those of the calls that are open, the outermost first."""
+        """Return the number of the request, and the numbers of the calls that are running, the outermost first."""
         return self._request, self._open
 
     def _send(self, name: str, *arguments: Any) -> None:
@@ -197,7 +198,7 @@ class Ranks:
         return received[0]
 
     def _talk(self, exchange: Callable[[], object]) -> None:
-        """Exchange a message with the other ranks; if that fails, never try again.
+        """Exchange a message with the other ranks; after one failed exchange, always raise.
 
         Raises:
             CannotSteer: a rank has ended, or does not answer in time.
@@ -217,10 +218,10 @@ class Ranks:
         raise AssertionError
 
     def _check(self) -> None:
-        """Check that the ranks are in step.
+        """Check that the ranks can still draw together.
 
         Raises:
-            CannotSteer: they are not.
+            CannotSteer: the ranks are out of step.
         """
         if self.broken:
             raise CannotSteer(f"the ranks are out of step: {self.broken}", hint="Restart the server.")

@@ -1,7 +1,8 @@
-"""One request of vLLM-Omni's own pipelines, run again on copies: to encode a negative, show a prediction, or redraw.
+"""Run a batch of vLLM-Omni's own pipelines again, on a copy: to encode a negative, decode a prediction, or redraw.
 
-The pipeline is asked, as everywhere: with another prompt, it encodes that prompt as it encodes the request's own, up to
-its first prediction. With predicted latents in place of its model, it shows them as it shows the finished image.
+The pipeline itself does the work, so the guard need not know how. Run with a negative in place of the prompt, up to the
+first prediction, it encodes the negative as it encodes a prompt. Run with predicted latents in place of its model's
+output, it decodes them as it decodes the finished image.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _QUIET = {"disable": True}
 
 
 class FirstPrediction(Exception):
-    """The first prediction of a rehearsal, with the arguments of its conditional branch."""
+    """Ends a rehearsal at its first prediction, and carries the arguments of the conditional branch."""
 
     def __init__(self, arguments: dict[str, Any]) -> None:
         super().__init__("the first prediction")
@@ -39,12 +40,12 @@ class FirstPrediction(Exception):
 
 @dataclass(slots=True)
 class PipelineMethod:
-    """The engine's own methods of a pipeline, from before they were replaced.
+    """A pipeline with its own ``forward``, from before the guard replaced it.
 
     Attributes:
         pipeline: the pipeline.
         forward: runs a batch of requests.
-        shown: latents that stand in for all steps; None while the model predicts.
+        shown: latents to return in place of every prediction and step; None while the model predicts.
         encoding: whether the run ends at its first prediction.
     """
 
@@ -55,10 +56,10 @@ class PipelineMethod:
 
     @contextmanager
     def rehearsing(self, *, shown: Tensor | None = None) -> Iterator[None]:
-        """Leave the pipeline as it was after a run in the midst of another; its scheduler is copied.
+        """Let the pipeline run in the midst of another run; the ``with`` block restores its attributes at the end.
 
         Args:
-            shown: latents that stand in for all steps; without them the run ends at its first prediction.
+            shown: latents to return in place of every prediction; without them the run ends at its first prediction.
         """
         before = dict(vars(self.pipeline))
         self.pipeline.scheduler = copy.deepcopy(self.pipeline.scheduler)
@@ -76,13 +77,13 @@ class Rehearsal:
     """A batch of requests as it arrived, which its pipeline can run again.
 
     Args:
-        method: methods of the pipeline.
-        ranks: ranks that draw together.
+        method: the pipeline, with its own ``forward``.
+        ranks: the ranks (processes) that draw together.
         batch: copy of the batch, as :func:`fresh` makes it.
 
     Attributes:
         batch: the batch.
-        own: arguments of the first prediction under the request's own prompts, its latents among them.
+        own: arguments of the first prediction with the requests' own prompts, including the latents.
         arguments: arguments of the prediction of the present step.
     """
 
@@ -94,41 +95,41 @@ class Rehearsal:
         self._encoded: dict[str, dict[str, Any]] = {}
 
     def proves(self) -> bool:
-        """Return whether encoding the request's own prompts again gives the model the same to the bit."""
+        """Return whether encoding the requests' own prompts again gives the model exactly the same arguments."""
         result: bool = self._ranks.run(self, "prove")
         return result
 
     def encoded(self, text: str) -> str:
-        """Encode a negative in place of every prompt, and return it as the name of its conditioning.
+        """Encode a negative in place of every prompt; return its text, the key under which the encoding is kept.
 
         Raises:
-            DnpGuardError: it does not reach the model.
+            DnpGuardError: the negative does not reach the model.
         """
         self._ranks.run(self, "encode", text)
         return text
 
     def evaluated(self, text: str) -> Tensor:
-        """Predict the noise of the present step under an encoded negative, [B, ...]."""
+        """Predict the noise of the present step, [B, ...], with an encoded negative in place of the prompts."""
         result: Tensor = self._ranks.run(self, "evaluate", text)
         return result
 
     def decoded(self, latents: Tensor) -> Tensor:
-        """Decode latents as the pipeline would, to pixels of about -1…1, [B, 3, h, w]."""
+        """Decode latents as the pipeline does, to pixels of about -1…1, [B, 3, h, w]."""
         result: Tensor = self._ranks.run(self, "decode", latents)
         return result
 
     def drawn(self) -> Tensor:
-        """Draw the batch again from its seeds, to pixels of about -1…1, [B, 3, h, w]."""
+        """Draw the batch again from its seeds; return pixels of about -1…1, [B, 3, h, w]."""
         result: Tensor = self._ranks.run(self, "draw")
         return result
 
     def prove(self) -> bool:
-        """Run the part of one rank in :meth:`proves`; the same for the methods below."""
+        """Do this rank's part of :meth:`proves`."""
         self.own = self.arguments["positive_kwargs"]
         return not differing(self._first(fresh(self.batch)), self.own)
 
     def encode(self, text: str) -> None:
-        """Keep the arguments of the model that a negative changes."""
+        """Do this rank's part of :meth:`encoded`: keep the model arguments that a negative changes."""
         reached = self._first(fresh(self.batch, text))
         changed = {path[0] for path in differing(reached, self.own)}
         if not changed or not changed <= reached.keys() or reached.keys() != self.own.keys():
@@ -136,7 +137,7 @@ class Rehearsal:
         self._encoded[text] = {name: reached[name] for name in changed}
 
     def under(self, text: str) -> dict[str, Any]:
-        """Return the arguments of a branch of the present step that is conditioned by an encoded negative.
+        """Return the model arguments of the present step, with an encoded negative in place of the prompts.
 
         Raises:
             DnpGuardError: the pipeline has changed its conditioning since its first step.
@@ -147,7 +148,7 @@ class Rehearsal:
         return {**present, **conditioning}
 
     def evaluate(self, text: str) -> Tensor:
-        """Predict under an encoded negative."""
+        """Do this rank's part of :meth:`evaluated`."""
         output = self._method.pipeline.predict_noise(**self.under(text))
         if not isinstance(output, torch.Tensor):
             output = output[0]
@@ -155,16 +156,16 @@ class Rehearsal:
         return output if length is None else output[:, :length]
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Decode latents."""
+        """Do this rank's part of :meth:`decoded`."""
         with self._method.rehearsing(shown=latents):
             return frames(self._method.forward(fresh(self.batch)))
 
     def draw(self) -> Tensor:
-        """Draw again."""
+        """Do this rank's part of :meth:`drawn`."""
         return frames(self._method.forward(fresh(self.batch)))
 
     def _first(self, batch: Any) -> dict[str, Any]:
-        """Return the arguments of the first prediction of a batch."""
+        """Run a batch up to its first prediction, and return the arguments of that prediction."""
         with self._method.rehearsing():
             try:
                 self._method.forward(batch)
@@ -174,11 +175,11 @@ class Rehearsal:
 
 
 def fresh(batch: Any, text: str | None = None) -> Any:
-    """Copy a batch so that a pipeline may draw from its generators and write into its requests.
+    """Copy a batch, so that a run of the copy leaves the random generators and requests of the original unchanged.
 
     Args:
         batch: a batch of the engine.
-        text: prompt in place of every request's own.
+        text: prompt in place of every request's own; None to keep these.
     """
     copied = copy.copy(batch)
     copied.requests = [_request(request, text) for request in batch.requests]
@@ -196,14 +197,14 @@ def _request(request: Any, text: str | None) -> Any:
 
 
 def _again(generator: Any) -> Any:
-    """Copy a generator, or a list of them, in its present state."""
+    """Copy a random generator, or a list of them, in its present state."""
     if isinstance(generator, list):
         return [_again(one) for one in generator]
     return None if generator is None else torch.Generator(generator.device).set_state(generator.get_state())
 
 
 def outputs(result: Any) -> list[Any]:
-    """Return the outputs of a run, one per request; pipelines that draw one request return it alone."""
+    """Return the outputs of a run as a list, one per request; some pipelines return a single output without a list."""
     return result if isinstance(result, list) else [result]
 
 
@@ -211,7 +212,7 @@ def frames(result: Any) -> Tensor:
     """Return the decoded images of a run, [B, 3, h, w].
 
     Raises:
-        DnpGuardError: it has others.
+        DnpGuardError: an output is not a batch of RGB images.
     """
     found = [output.output for output in outputs(result)]
     if not all(

@@ -1,4 +1,4 @@
-"""One request in the stages of SGLang-Diffusion: its steps, its negatives, and its finished image."""
+"""Guard one request in the stages of SGLang-Diffusion: its steps, its negatives, and its finished image."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ _UNGUARDED = (
     "enable_spectrum",
     "session",
 )
-"""Settings that a guarded request must not have: they deliver pictures without a look, or skip steps."""
+"""Settings that a guarded request must not have: they deliver unchecked pictures, or skip steps."""
 
 
 def check(request: Any) -> None:
-    """Check that a request asks for nothing that bypasses the guard.
+    """Check that a request does not bypass the guard.
 
     Raises:
-        CannotSteer: it does.
+        CannotSteer: the request is not for one prompt and one image, or has one of the options in ``_UNGUARDED``.
     """
     if not isinstance(request.prompt, str) or request.num_outputs_per_prompt != 1:
-        raise CannotSteer("a request is guarded for one prompt and one image", hint="Serve without dynamic batching.")
+        raise CannotSteer("a guarded request needs one prompt and one image", hint="Serve without dynamic batching.")
     task = getattr(request, "task_type", None)  # None is the model's own
     if task is not None and not task.is_image_gen():  # the engine writes a video to its file while it decodes it
         raise CannotSteer("a request for a video is not guarded", hint="Use --backend diffusers.")
@@ -63,10 +63,10 @@ def check_policy(policy: Policy, option: str = "--backend diffusers") -> None:
 
     Args:
         policy: the policy.
-        option: option with which the engine serves a pipeline of diffusers instead.
+        option: option with which the engine serves a diffusers pipeline instead; named in the error.
 
     Raises:
-        CannotSteer: the policy steers in attention only, which the guard does not reach there.
+        CannotSteer: the policy steers only in attention, which the guard does not reach in the engine's own pipelines.
     """
     if in_attention(policy, shown=False):
         raise CannotSteer(
@@ -76,16 +76,16 @@ def check_policy(policy: Policy, option: str = "--backend diffusers") -> None:
 
 
 class Running:
-    """One request while it runs.
+    """One guarded request while it runs.
 
     Args:
         guard: the guard.
-        stages: stages of the engine.
+        stages: stages of the engine's pipeline.
         request: copy of the request as it arrived.
         server_args: the engine's arguments.
 
     Attributes:
-        branches: branches of the step that is being predicted, in order.
+        branches: noise predictions of the present step's guidance branches, the unconditional one last.
     """
 
     def __init__(self, guard: Guard, stages: Stages, request: Any, server_args: Any) -> None:
@@ -98,11 +98,11 @@ class Running:
         self._levels: tuple[float, ...] = ()
 
     def predicted(self, arguments: dict[str, Any]) -> Any:
-        """Predict the noise of a step, steered, and look at the predicted image.
+        """Predict the noise of a step, steered, and query the VLM about the predicted image if a query is due.
 
         Raises:
             CannotSteer: no negative can take effect in the request.
-            DnpGuardError: a retry takes longer than the policy allows.
+            DnpGuardError: drawing the image again takes longer than the policy allows.
         """
         self._batch = arguments["batch"]
         generation = self._generation or self._begin(arguments)
@@ -120,7 +120,7 @@ class Running:
         return output
 
     def finish(self, result: Any) -> Any:
-        """Make the final look at a result, and replace its image if it may not be delivered.
+        """Query the VLM about the finished image, and replace the image in the result if it must not be delivered.
 
         Raises:
             CannotSteer: the request did not run through the guarded denoising.
@@ -137,23 +137,23 @@ class Running:
         return result
 
     def abandon(self, reason: str) -> None:
-        """Note that the request ended without a picture."""
+        """Record that the request ended without a picture."""
         if self._generation is not None:
             self._generation.abandon(reason)
 
     def decode(self, latents: Tensor) -> list[Image]:
-        """Decode latents as the pipeline would."""
+        """Decode latents to pictures, as the pipeline does."""
         return _pictures(self._stages.shown(self._batch, latents, self._server_args))
 
     def encode(self, texts: list[str]) -> Any:
-        """Encode a negative; raise if it would not reach the denoiser."""
+        """Encode the first text as a negative; raise an error if it would not reach the denoiser."""
         mine = self._stages.encoded(self._request, texts[0], self._batch, self._server_args)
         if mine.keys() != self._own.keys() or not differing(mine, self._own):
             raise DnpGuardError("the negative does not reach the denoiser", hint="Report this.")
         return mine
 
     def _begin(self, arguments: dict[str, Any]) -> Generation:
-        """Check before the first step that the prompt can be encoded again, and begin the generation."""
+        """Begin the generation, after checks such as whether encoding the prompt again gives the same result."""
         batch, branches = arguments["batch"], arguments["cfg_policy"].branches
         policy = self._guard.policy  # read once, because a reload may replace it while the prompt is encoded
         check_policy(policy)
@@ -221,14 +221,15 @@ class Running:
 
 
 def _check_step(arguments: dict[str, Any], denoising: Any) -> None:
-    """Check that the steps of a request run one by one, with known branches.
+    """Check that every step of a request runs the whole model, with no guidance or classifier-free guidance.
 
     Raises:
-        CannotSteer: the steps leave out a branch or parts of the model, or are guided in another way.
+        CannotSteer: steps leave out a guidance branch or parts of the model, are guided in another way, or evaluate the
+            model more than once.
     """
     policy, gate = arguments["cfg_policy"], arguments["cfg_gate_state"]
     if type(policy).__name__ != _POLICY or [branch.is_conditional for branch in policy.branches] not in _BRANCHES:
-        raise CannotSteer(f"how a {type(policy).__name__} guides is not known", hint="Use --backend diffusers.")
+        raise CannotSteer(f"the guidance of {type(policy).__name__} is not known", hint="Use --backend diffusers.")
     if gate is not None and gate["active"]:
         raise CannotSteer("cfg_gate_step leaves out the unconditional branch", hint="Leave it out.")
     if denoising._cache_dit_enabled:  # noqa: SLF001 (the engine has no public name for it)
@@ -238,13 +239,13 @@ def _check_step(arguments: dict[str, Any], denoising: Any) -> None:
 
 
 def _with(policy: Any, conditioning: dict[str, Any], *, alone: bool) -> Any:
-    """Put a negative in a guidance policy, as its last branch or as its only one."""
+    """Copy the engine's guidance policy with a negative as its last branch, or as its only branch."""
     negative = replace(policy.branches[-1], kwargs=conditioning)
     return replace(policy, branches=[negative] if alone else [*policy.branches[:-1], negative])
 
 
 def _pictures(frames: Tensor) -> list[Image]:
-    """Make images of decoded frames, [B, 3, h, w] or [B, 3, 1, h, w] within 0…1."""
+    """Convert decoded frames within 0…1, [B, 3, h, w] or [B, 3, 1, h, w], to pictures."""
     if frames.ndim == _VIDEO and frames.shape[2] == 1:
         frames = frames[:, :, 0]
     if frames.ndim != _IMAGE or frames.shape[1] != len("RGB"):

@@ -28,18 +28,18 @@ def _folder() -> Path:
 
 
 class EngineSettings(BaseModel):
-    """Settings of a worker.
+    """Settings of the guard in a worker (a process that runs an engine's model).
 
     Attributes:
-        policy: path or shipped name.
-        vlm: spec of the backend.
+        policy: path of the policy, or name of a shipped one.
+        vlm: spec of the VLM backend, such as ``systemone:MODEL@URL``.
         audit: specs of the audit sinks; ``{pid}`` in a spec stands for the worker's process id.
         on_failure: whether a worker that cannot guard refuses (``closed``), or serves unguarded and reports it
-            (``open``). The policy's own ``on_failure`` decides about images that could not be looked at.
+            (``open``). The policy's own ``on_failure`` decides about images that could not be checked.
         state: folder for the workers' reports, which the middleware reads; one per server.
-        stricter: paths or shipped names of policies that a request may name; merged into ``policy``, so that the
-            stricter rule of the two applies.
-        tenant: tenant that it serves.
+        stricter: paths or shipped names of policies that a request may name. A named policy is merged into ``policy``,
+            so that the stricter of two rules applies.
+        tenant: tenant whose requests the worker serves.
         require_signature: public key, in base64, that policies must be signed with.
         watch: whether the policy is reloaded when its file changes.
     """
@@ -63,7 +63,7 @@ class EngineSettings(BaseModel):
 
 
 def read(environment: Mapping[str, str]) -> EngineSettings:
-    """Read the settings from the file in ``DNP_GUARD_ENGINE_CONFIG`` and from variables, which take precedence.
+    """Read the settings from the file that ``DNP_GUARD_ENGINE_CONFIG`` names, and from variables, which override it.
 
     Raises:
         DnpGuardError: the file cannot be read, or a setting is unknown or invalid.
@@ -113,7 +113,7 @@ def _file(name: str) -> dict[str, Any]:
 
 def _said(error: ValidationError, file: str | None) -> str:
     places = "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors())
-    return f"the settings of the engine's guard ({file or f'{_PREFIX}…'}) do not check: {places}"
+    return f"the settings of the engine's guard ({file or f'{_PREFIX}…'}) are not valid: {places}"
 
 
 def _hint(error: ValidationError) -> str:

@@ -1,7 +1,7 @@
-"""SGLang-Diffusion: guard the diffusers pipeline that ``--backend diffusers`` wraps, or the engine's own stages.
+"""Guard SGLang-Diffusion: the diffusers pipeline that ``--backend diffusers`` wraps, or the engine's own stages.
 
-Everything that cannot be steered is refused when the model is loaded: several ranks for one image, videos, and stages
-of a model's own.
+A model that cannot be steered is refused when it is loaded: one that several ranks run for one image, one that draws
+videos by the engine's own stages, or one with non-standard denoising stages.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SERVER = "sglang.multimodal_gen.runtime.launch_server"
 """Module that makes the HTTP server, which has no option for a middleware."""
 _RUNS = ("execute_forward", "execute_forward_sequentially")
 _ATTESTED = "_dnp_guard_attested"
-"""The attribute of a function that makes the HTTP server with the middleware."""
+"""Attribute that marks a function whose HTTP servers have the middleware."""
 
 
 def register(make: Make) -> None:
@@ -42,12 +42,12 @@ def register(make: Make) -> None:
 
 
 def _put(make: Make, module: ModuleType) -> None:
-    """Check every run of a worker; raise if its class has changed, which ends the worker."""
+    """Make the engine's worker class check for the guard before every run; raise if the class lacks a method."""
     guard_class(Worker(NAME, make), module.GPUWorker, "init_device_and_model", _RUNS, _attach)
 
 
 def _attest(module: ModuleType) -> None:
-    """Add the middleware to the HTTP server that a process makes."""
+    """Add the guard's middleware to the HTTP server that the engine creates in this process."""
     create = module.create_app
     if hasattr(create, _ATTESTED):
         return  # a process may load its plugins again
@@ -63,10 +63,10 @@ def _attest(module: ModuleType) -> None:
 
 
 def _attach(worker: Worker, pipeline: Any, guard: Guard) -> None:
-    """Guard a pipeline, as strictly as the requests ask.
+    """Guard a loaded pipeline, and let every request make the guard stricter.
 
     Raises:
-        CannotSteer: it cannot be steered, or not with these arguments of the server.
+        CannotSteer: the pipeline cannot be steered, or not with the server's arguments.
     """
     arguments = pipeline.server_args
     if arguments.num_gpus > max(1, arguments.dp_size):

@@ -1,8 +1,8 @@
-"""The stages of one of SGLang-Diffusion's own pipelines, which run on copies of a request for the guard.
+"""Run the stages of one of SGLang-Diffusion's own pipelines on copies of a request.
 
-The pipeline is asked, as everywhere: its own stages encode a negative as they encode the prompt, and its own stages
-after the denoising show a prediction. The stage predicts the noise once more under the negative, through its own
-method, so that whatever a model needs for it is there.
+The pipeline itself does the work, so the guard need not know how. The stages before the denoising encode a negative as
+they encode a prompt. The denoising stage predicts the noise once more with the negative in place of the prompt. The
+stages after the denoising decode a prediction as they decode the finished image.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ class Stages:
 
     Args:
         pipeline: pipeline of the engine.
-        place: index of the stage that denoises, or that passes ordinary requests to the one that does.
+        place: index of the denoising stage, or of the router that passes ordinary requests to it.
         denoising: the standard denoising stage.
 
     Attributes:
         run: runs a request through the pipeline.
-        predict: predicts the noise of one branch.
+        predict: predicts the noise of one guidance branch.
     """
 
     def __init__(self, pipeline: Any, place: int, denoising: Any) -> None:
@@ -40,21 +40,24 @@ class Stages:
         self._predict_with_cfg = denoising._predict_noise_with_cfg  # noqa: SLF001 (as above)
 
     def drawn(self, request: Any, server_args: Any) -> Any:
-        """Run a request that was kept as it came through the engine's own pipeline, in the midst of its own run."""
+        """Draw a request again: run a copy of it, as it arrived, through the engine's own pipeline."""
         return self.run(fresh(request), server_args)
 
     def guided(self, arguments: dict[str, Any]) -> Any:
-        """Predict the noise of a step as the engine does."""
+        """Predict the guided noise of a step as the engine does, without the guard's steering."""
         return self._predict_with_cfg(**arguments)
 
     def encoded(self, request: Any, prompt: str, running: Any, server_args: Any) -> dict[str, Any]:
-        """Encode another prompt with the stages before the denoising, on a copy of the request.
+        """Encode a prompt with the stages before the denoising, on a copy of the request.
 
         Args:
             request: the request as it arrived.
-            prompt: the prompt in place of its own.
-            running: the request during denoising; its noise and timesteps stay as they are.
+            prompt: the prompt in place of the request's own.
+            running: the request during denoising; its scheduler and timesteps stay as they are.
             server_args: the engine's arguments.
+
+        Returns:
+            The denoiser's arguments for the prompt.
         """
         copied = fresh(request)
         copied.prompt = prompt
@@ -77,7 +80,7 @@ class Stages:
 
 
 def fresh(request: Any) -> Any:
-    """Copy a request so that stages may write into the copy."""
+    """Copy a request, so that stages can write into the copy and leave the original unchanged."""
     copied = copy.copy(request)
     for name, value in vars(request).items():
         if isinstance(value, list | dict):
@@ -89,7 +92,7 @@ def fresh(request: Any) -> Any:
 
 @contextmanager
 def _unmanaged(stages: Sequence[Any]) -> Iterator[None]:
-    """Run stages without moving their models: within another stage the engine moves none."""
+    """Let stages run in a ``with`` block without moving their models between devices."""
     managers = [stage._component_residency_manager for stage in stages]  # noqa: SLF001 (as above)
     for stage in stages:
         stage.set_component_residency_manager(None)

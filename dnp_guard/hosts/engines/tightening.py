@@ -1,4 +1,4 @@
-"""Let a request of an engine tighten the policy in force, by the argument ``dnp_guard``; it cannot loosen it."""
+"""Let a request to an engine tighten the policy in force, by its argument ``dnp_guard``; it cannot loosen it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def of(arguments: Any) -> Any:
     """Return a request's demands on the guard, from its extra arguments; None if there are none.
 
     Raises:
-        RequestRefused: the extra arguments are no dictionary, in which a demand could be found.
+        RequestRefused: the extra arguments are not a dictionary.
     """
     if arguments is None:
         return None
@@ -34,7 +34,7 @@ def of(arguments: Any) -> Any:
 
 
 def check_together(demands: Sequence[Any]) -> None:
-    """Check that requests which are drawn as one batch are for one region and surface, which select one policy.
+    """Check that the requests of one batch name the same region and surface, because these select the batch's policy.
 
     Args:
         demands: demands of every request, as :func:`of` returns them.
@@ -51,21 +51,21 @@ def check_together(demands: Sequence[Any]) -> None:
 
 
 def tightened(guard: Guard, named: Mapping[str, Policy], demands: Any) -> AbstractContextManager[object]:
-    """Tighten the guard for the generations in a ``with`` block, as a request asks.
+    """Tighten the guard for the generations in a ``with`` block, as a request demands.
 
     Args:
         guard: guard of the worker.
-        named: the policies that requests may name.
+        named: the policies that requests may name, by name.
         demands: ``{"policy": NAME, "region": …, "surface": …}``, all optional; None for no demands.
 
     Raises:
-        RequestRefused: the demands have another form, or name a policy that is not offered.
+        RequestRefused: the demands have another form, or name a policy that requests may not name.
         PolicyError: no policy is for this region and surface.
     """
     if demands is None:
         return nullcontext()
     if not isinstance(demands, dict) or not all(isinstance(value, str) for value in demands.values()):
-        raise RequestRefused(f"{KEY} of a request is not of texts by name", hint=f"Give {', '.join(_KEYS)}.")
+        raise RequestRefused(f"{KEY} of a request is no mapping of names to texts", hint=f"Give {', '.join(_KEYS)}.")
     if unknown := sorted(set(demands) - set(_KEYS)):
         raise RequestRefused(f"{KEY} of a request has no {unknown[0]!r}", hint=did_you_mean(unknown[0], list(_KEYS)))
     name = demands.get("policy")

@@ -1,4 +1,4 @@
-"""vLLM-Omni: guard the diffusers pipeline that ``--diffusion-load-format diffusers`` wraps, or one of its own."""
+"""Guard vLLM-Omni: the diffusers pipeline that ``--diffusion-load-format diffusers`` wraps, or one of its own."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ENGINE = "vllm_omni.diffusion.diffusion_engine"
 """Module whose class turns a worker's outputs into results for clients, in a process of its own."""
 _ADAPTER = "DiffusersAdapterPipeline"
 _NOTE = "_dnp_guard"
-"""Attribute of a worker's output, which goes with it to the engine, and of the method that reads it there."""
+"""Attribute of a worker's output that holds the guard's note; it also marks the method that reads the note."""
 _RUNS = ("execute_model", "execute_model_batch", "execute_stepwise")
 
 
@@ -39,15 +39,15 @@ def register(make: Make) -> None:
 
 
 def _put(make: Make, module: ModuleType) -> None:
-    """Check every run of a runner; raise if the runner has changed, which ends the worker."""
+    """Make the engine's runner class check for the guard before every run; raise if the class lacks a method."""
     guard_class(Worker(NAME, make), module.DiffusionModelRunner, "load_model", _RUNS, _attach)
 
 
 def _attach(worker: Worker, model: Any, guard: Guard) -> None:
-    """Guard the pipeline inside an adapter, or one of the engine's own, as strictly as the requests ask.
+    """Guard a diffusers pipeline inside its adapter, or an engine's own, and let every request make the guard stricter.
 
     Raises:
-        CannotSteer: it cannot be steered, or not as the engine is configured.
+        CannotSteer: the pipeline cannot be steered, or not as the engine is configured.
     """
     if any(kind.__name__ == _ADAPTER for kind in type(model).__mro__):
         guard.attach(model._pipeline)  # noqa: SLF001 (the adapter has no public name for it)
@@ -79,7 +79,7 @@ def _attach(worker: Worker, model: Any, guard: Guard) -> None:
 
 
 def _note(result: Any, report: Report) -> None:
-    """Note on the output of every request what its images were guarded by, and their outcomes."""
+    """Attach a note to the output of every request: the guard and policy in force, and the outcomes of its images."""
     outputs = result if isinstance(result, list) else [result]
     per = len(report.images) // len(outputs)
     for index, output in enumerate(outputs):
@@ -90,7 +90,7 @@ def _note(result: Any, report: Report) -> None:
 
 
 def _report(module: ModuleType) -> None:
-    """Pass the note of a worker's output on to the engine's clients, as ``custom_output["dnp_guard"]``."""
+    """Pass the note on a worker's output on to the engine's clients, as ``custom_output["dnp_guard"]``."""
     formatted = module.DiffusionEngine.postprocess_output
     if hasattr(formatted, _NOTE):
         return  # a process may load its plugins again

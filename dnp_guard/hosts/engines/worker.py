@@ -1,4 +1,4 @@
-"""The one guard of a worker. Without it the worker refuses to generate."""
+"""The one guard of a worker (a process that runs an engine's model); without it the worker refuses to generate."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _log = logging.getLogger("dnp_guard.engines")
 WORKER = "_dnp_guard_worker"
-"""The attribute of a guarded class that holds its worker."""
+"""Attribute of a guarded engine class that holds the :class:`Worker`."""
 
 
 class Worker:
     """The guard of one process of an engine.
 
-    The settings are read and the guard is made when a model is loaded; an engine's other processes need neither.
+    The settings are read and the guard is made only when a model is loaded, so processes without a model need neither.
 
     Args:
         engine: name of the engine.
         make: makes the guard from the settings.
 
     Attributes:
-        guard: None until a model is loaded, and if it cannot be guarded.
-        ranks: ranks that draw this worker's images together; None if it draws alone.
+        guard: the guard; None before a model is loaded, and after a model was loaded that cannot be guarded.
+        ranks: the ranks (processes) that draw this worker's images together; None if it draws alone.
     """
 
     def __init__(self, engine: str, make: Make) -> None:
@@ -58,7 +58,7 @@ class Worker:
         """Guard a loaded model.
 
         Args:
-            attach: attaches the guard to it.
+            attach: attaches the guard to the model.
 
         Raises:
             DnpGuardError: the model cannot be guarded, and the settings do not allow it to be served anyway.
@@ -79,7 +79,7 @@ class Worker:
         """Return whether a request would be guarded now.
 
         Raises:
-            CannotSteer: it would not, and the settings do not allow it to be served anyway.
+            CannotSteer: there is no guard, and the settings do not allow requests to be served anyway.
         """
         if self.guard is not None:
             self.attest()
@@ -92,7 +92,7 @@ class Worker:
         return False
 
     def agree(self, place: object, check: Callable[[], T]) -> T:
-        """Run a check in all ranks that draw together; see :meth:`dnp_guard.hosts.engines.ranks.Ranks.agree`."""
+        """Run a check in all ranks (processes) that draw together; see :meth:`.Ranks.agree`."""
         if self.ranks is None:
             return check()
         try:
@@ -103,13 +103,13 @@ class Worker:
             raise
 
     def tightened(self, request: Any) -> AbstractContextManager[object]:
-        """Tighten the guard inside a ``with`` block, as a request asks.
+        """Tighten the guard for the generations in a ``with`` block, as a request demands.
 
         Args:
             request: the request's demands on the guard; see :mod:`dnp_guard.hosts.engines.tightening`.
 
         Raises:
-            RequestRefused: the demand cannot be met, or this worker is not guarded.
+            RequestRefused: the demands cannot be met, or this worker is not guarded.
         """
         if self.guard is not None:
             return tightening.tightened(self.guard, self._stricter, request)
@@ -118,7 +118,7 @@ class Worker:
         return nullcontext()
 
     def attest(self) -> None:
-        """Report what is in force, if it has changed since the last report."""
+        """Write this worker's report for the HTTP server, if the policy in force changed since the last report."""
         if self.guard is None or self._settings is None:
             return
         policy = self.guard.policy
@@ -143,7 +143,7 @@ class Worker:
         return self._make(self._settings)
 
     def _check_stricter(self, guard: Guard) -> None:
-        """Read the policies that requests may name, and check that each can be put in force."""
+        """Read the policies that requests may name, and check that the guard can apply each of them."""
         stricter: dict[str, Policy] = {}
         for spec in self._settings.stricter if self._settings is not None else ():
             policy = load_policy(spec)
@@ -164,17 +164,17 @@ class Worker:
 
 
 def guard_class(worker: Worker, kind: Any, load: str, runs: tuple[str, ...], attach: Attach) -> None:
-    """Make a class that loads and runs a worker's model check the guard before it runs.
+    """Patch an engine's class: it guards the model that it loads, and checks for the guard before every run.
 
     Args:
         worker: the worker of this process.
-        kind: the class.
+        kind: the engine's class that loads and runs a worker's model.
         load: name of the method that loads a model into the attribute ``pipeline``.
         runs: names of the methods that generate.
         attach: attaches a guard to a worker's model; raises if the model cannot be guarded.
 
     Raises:
-        AttributeError: the class has changed. The import of its module then fails, which ends the worker.
+        AttributeError: the class lacks one of the methods. The import of its module then fails, which ends the worker.
     """
     if WORKER in kind.__dict__:
         return  # a process may load its plugins again
