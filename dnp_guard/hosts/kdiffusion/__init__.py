@@ -1,8 +1,8 @@
-"""k-diffusion and every sampler of its shape: ``sampler(model, x, sigmas, extra_args=…, callback=…)``.
+"""Guard k-diffusion, and every sampler that is called like it: ``sampler(model, x, sigmas, extra_args=…, callback=…)``.
 
-- ``target`` is the object that users attach a guard to.
-- ``generation`` takes part in one run of a sampler, and ``progress`` separates its steps from their sub-steps.
-- ``guided`` steers the model; ``attending`` finds its attention, which ``layers`` steers.
+- ``target`` has ``KDiffusion``, the object that users attach a guard to.
+- ``generation`` guards one run of a sampler, and ``progress`` tells the run's steps from their sub-steps.
+- ``guided`` steers the model's output; ``attending`` finds the model's attention, which ``layers`` steers.
 - ``batch`` selects images from conditionings of any form.
 """
 

@@ -1,4 +1,4 @@
-"""Find the attention of a model of k-diffusion's shape, and the rows of its evaluations that hold the prompt."""
+"""Find the attention layers of a model that k-diffusion samples, and the rows of its batch that hold the prompt."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ _WORDS = ("crossattn", "c_crossattn")
 
 
 def reached(policy: Policy, candidates: Iterable[Any], cond: Any) -> Layers | None:
-    """Return the layers in which a run is steered; None if the model's outputs are steered instead.
+    """Return the attention layers in which to steer a run; None to steer the model's outputs instead.
 
     Args:
         policy: the policy in force.
-        candidates: objects that may be the network.
+        candidates: objects among which to look for the network, a torch module with such layers.
         cond: the user's conditioning of the run.
 
     Raises:
-        CannotSteer: the policy requires attention, and it cannot be reached.
+        CannotSteer: the policy steers only in attention, and no such layers or no prompt tokens are found.
     """
     if not in_attention(policy, shown=True):
         return None
@@ -52,7 +52,7 @@ def reached(policy: Policy, candidates: Iterable[Any], cond: Any) -> Layers | No
 
 
 def tokens(conditioning: Any) -> Tensor | None:
-    """Return the tokens of conditioning, [N, tokens, width]; None if it has another form."""
+    """Return the prompt tokens in a conditioning, [N, tokens, width]; None if its form is not known."""
     if isinstance(conditioning, dict):
         return next((tokens(conditioning[key]) for key in _WORDS if key in conditioning), None)
     if isinstance(conditioning, list | tuple) and len(conditioning) == 1:
@@ -63,10 +63,10 @@ def tokens(conditioning: Any) -> Tensor | None:
 
 
 def parts(active: Mapping[int, Term]) -> list[Part]:
-    """List the negatives that steer in attention space, in the order in which they act; join equal ones.
+    """List the negatives that steer in attention space, in the order in which they act; list equal ones once.
 
     Args:
-        active: term of each steered image, by index.
+        active: the negative that steers an image, by the image's index.
 
     Raises:
         NotReached: a negative has no tokens.
@@ -88,10 +88,10 @@ def parts(active: Mapping[int, Term]) -> list[Part]:
 
 
 def rows_of(cond: Any) -> Rows:
-    """Return a function that finds the rows of an evaluation whose tokens are the prompts' own.
+    """Return a function that finds the row of each image's prompt among the tokens of an evaluation.
 
     Args:
-        cond: the user's conditioning of the run.
+        cond: the user's conditioning of the run, by whose tokens the rows are recognised.
     """
     words = tokens(cond)
 

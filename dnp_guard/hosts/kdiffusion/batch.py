@@ -1,4 +1,4 @@
-"""Select images from a batch, whatever form its conditioning has: a tensor, a list with one entry per image, a dict."""
+"""Select images from a batch whose conditioning is a tensor, a list with one entry per image, or a dict of these."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 
 def rows(value: Any, index: Sequence[int], images: int) -> Any:
-    """Return the entries of some images from everything inside a value that has one per image; the rest is unchanged.
+    """Copy a value with the entries of some images only; parts of it that have no entry per image stay as they are.
 
     Args:
-        value: a tensor [B, ...], a list or tuple of B entries, or a dict or list of such. A list of B entries is taken
-            to have one per image, whatever they are.
+        value: a tensor [B, ...], a list or tuple of B entries, or a dict or list of these. A list of B entries always
+            passes for one entry per image.
         index: indices of the images.
         images: B, the size of the batch.
     """
@@ -33,10 +33,16 @@ def rows(value: Any, index: Sequence[int], images: int) -> Any:
 
 
 def replaced(value: Any, index: Sequence[int], entries: Any, images: int) -> Any:
-    """Copy a value and replace the entries of some images; both values have the form that :func:`rows` takes.
+    """Copy a value and replace the entries of some images.
+
+    Args:
+        value: value with one entry per image, as :func:`rows` takes it.
+        index: indices of the images.
+        entries: the new entries, one per index, in the same form as ``value``.
+        images: B, the size of the batch.
 
     Raises:
-        ValueError: the two differ in form, or an entry has another shape.
+        ValueError: ``entries`` differs from ``value`` in form, or an entry in shape.
     """
     if isinstance(value, torch.Tensor) and isinstance(entries, torch.Tensor):
         if not value.ndim or value.shape[0] != images:
@@ -60,7 +66,7 @@ def replaced(value: Any, index: Sequence[int], entries: Any, images: int) -> Any
 
 
 def alike(values: Sequence[Any]) -> list[list[int]]:
-    """Group the positions of values that :func:`joined` can join: those of one form."""
+    """Group the positions of values that :func:`joined` can join, because they have the same types and shapes."""
     groups: dict[Any, list[int]] = {}
     for place, value in enumerate(values):
         groups.setdefault(_form(value), []).append(place)
@@ -76,10 +82,10 @@ def _form(value: Any) -> Any:
 
 
 def joined(values: Sequence[Any]) -> Any:
-    """Join values of one form into one value of that form.
+    """Join values into one value of the same form: concatenate tensors and lists, also those inside dicts.
 
     Raises:
-        ValueError: they differ in form.
+        ValueError: the values differ in type.
         RuntimeError: tensors have different shapes.
     """
     first = values[0]

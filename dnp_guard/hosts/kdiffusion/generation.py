@@ -1,4 +1,4 @@
-"""The guard's part in one run of a sampler, from its first step to the finished pictures."""
+"""Guard one run of a sampler, from its first step to the finished pictures."""
 
 from __future__ import annotations
 
@@ -31,27 +31,28 @@ if TYPE_CHECKING:
     from dnp_guard.policy import Guidance, Policy
 
     Encode = Callable[[list[str]], Any]
-    """Turns texts into the model's conditioning, with one entry per text."""
+    """Encodes texts as the model's conditioning, with one entry per text."""
     Decode = Callable[[Tensor], list[Image]]
     """Decodes latents [B, ...] to B pictures."""
 
 
 class Generation:
-    """The guard's part in one run of a sampler.
+    """One guarded run of a sampler: it queries the VLM, holds the negatives that steer, and checks the pictures.
 
     Args:
         guard: the guard.
-        request: the request.
+        request: number of images, prompts and settings, for the policy and the audit record.
         progress: progress of the run.
-        encode: turns texts into conditioning.
-        decode: decodes latents to pictures, for the looks.
+        encode: encodes texts as conditioning.
+        decode: decodes latents to pictures, to show them to the VLM.
         negatives: the user's own negative prompt per image; None if it is not known as text.
-        attention: attention layers that are steered; None if the model's outputs are.
+        attention: attention layers to steer; None to steer the model's outputs.
         guided: whether the model has an unconditional prediction.
-        policy: policy that the host has checked, which a reload may have replaced since; None for the one in force.
+        policy: the policy that the caller has checked, because a reload can replace the one in force at any time; None
+            for the one in force.
 
     Raises:
-        CannotSteer: ``replace`` would drop an unknown negative prompt.
+        CannotSteer: guidance mode ``replace`` would drop a negative prompt that is not known as text.
         RequestRefused: the policy does not allow so many questions.
     """
 
@@ -87,11 +88,11 @@ class Generation:
 
     @property
     def guidance(self) -> Guidance:
-        """Return how a negative enters the guidance."""
+        """Return the policy's guidance settings, such as the mode by which negatives steer."""
         return self.driver.policy.guidance
 
     def attention_lost(self) -> None:
-        """Steer by the model's outputs from this evaluation on, as its attention is not reached."""
+        """Steer the model's outputs from this evaluation on, because its attention could not be steered."""
         self.attention = None
         self.driver.attention_lost()
         try:
@@ -101,10 +102,13 @@ class Generation:
         self.held.take()
 
     def evaluating(self, sigma: float) -> bool:
-        """Note that the model is about to be evaluated; at the start of a step, take the negatives of the last look.
+        """Take notice of an evaluation of the model; if it begins a step, put the last query's negatives in force.
+
+        Args:
+            sigma: noise level of the evaluation.
 
         Returns:
-            Whether a step begins.
+            Whether the evaluation begins a step, and is not a sub-step of one.
         """
         begins = self._progress.begins(sigma)
         if begins:
@@ -112,13 +116,13 @@ class Generation:
         return begins
 
     def callback(self, info: Mapping[str, Any]) -> None:
-        """Query the prediction of a step if a query is due; a sampler of k-diffusion calls this after every step.
+        """Query the VLM about a step's prediction if a query is due; a k-diffusion sampler calls this at every step.
 
         Args:
             info: the sampler's facts about the step; ``i`` (its index), ``sigma`` and ``denoised`` (x̂0) are used.
 
         Raises:
-            DnpGuardError: the run is a retry that takes longer than the policy allows.
+            DnpGuardError: the run draws images again, and takes longer than the policy allows.
         """
         check_time(self.driver)
         try:
@@ -133,12 +137,12 @@ class Generation:
             self.driver.missed(None, error)
 
     def shown(self, info: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a step's ``info`` for the user's own callback, with ``x`` and ``denoised`` covered by the policy."""
+        """Return a step's ``info`` for the user's callback; ``x`` and ``denoised`` are hidden if the policy says so."""
         limits = self.driver.user_previews
         return {key: cover(value, limits) if key in {"x", "denoised"} else value for key, value in info.items()}
 
     def finish(self, pictures: Callable[[], list[Image]], draw: Callable[[], list[Image]] | None = None) -> list[Image]:
-        """Make the final look.
+        """Query the VLM about the finished pictures, draw them again if the policy says so, and return the result.
 
         Args:
             pictures: returns the finished pictures, in the order of the batch.
@@ -152,12 +156,12 @@ class Generation:
         return delivered(self.driver.policy, made, outcomes)
 
     def begin_again(self, progress: Progress) -> None:
-        """Prepare for the sampler to run again, steered from its first evaluation on."""
+        """Prepare to run the sampler again, steered from its first evaluation on."""
         self._progress, self.compared = progress, None
         self.held.take()
 
     def abandon(self, reason: str) -> None:
-        """Note that the run ended without pictures; do nothing if it ended with them."""
+        """Record that the run ended without pictures; do nothing if it is finished."""
         if self.driver.report is None:
             self.driver.abandon(reason)
             self._guard.finished(self.driver)
@@ -165,7 +169,7 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class _Denoised(View):
-    """The prediction x̂0 of one step.
+    """The clean images x̂0 that one step predicts, as latents.
 
     Attributes:
         generation: the generation.
@@ -176,7 +180,7 @@ class _Denoised(View):
     prediction: Tensor
 
     def pictures(self) -> list[Image]:
-        """Decode x̂0."""
+        """Decode the prediction to the RGB pictures to query."""
         if not self.prediction.isfinite().all():
             raise DnpGuardError("the prediction is not finite", hint="Half precision may overflow: use float32.")
         pictures = self.generation.decode(self.prediction)
@@ -184,32 +188,32 @@ class _Denoised(View):
         return faces(pictures)
 
     def likeness(self) -> list[float]:
-        """Return the cosine of x̂0 with the last x̂0 that was decoded."""
+        """Return the cosine similarity of each prediction to the last one that was decoded; empty without one."""
         return similarity(self.prediction, self.generation.compared)
 
 
 @dataclass(frozen=True, slots=True)
 class _Redrawn:
-    """A run of a sampler that can be repeated.
+    """A finished run of a sampler, which can be repeated to draw images again.
 
     Attributes:
-        generation: the generation.
-        run: repeats it; None if it cannot be repeated.
+        generation: the guarded run.
+        run: repeats the run, and returns its pictures; None if it cannot be repeated.
     """
 
     generation: Generation
     run: Callable[[], list[Image]] | None
 
     def pictures(self, result: list[Image], /) -> list[Image]:
-        """Return the RGB pictures to query; a transparent picture is in them several times, see :func:`faces`."""
+        """Return the RGB pictures to query, with several for each transparent picture; see :func:`faces`."""
         return faces(result)
 
     def draw(self, images: tuple[int, ...], /) -> list[Image]:
-        """Run the sampler again."""
+        """Run the sampler again, for the whole batch, and return its pictures."""
         if self.run is None:
             raise CannotSteer("the sampler cannot be run again", hint="Report this.")
         return self.run()
 
     def merged(self, result: list[Image], drawn: list[Image], images: tuple[int, ...], /) -> list[Image]:
-        """Copy the given images of a new run into the pictures."""
+        """Return the earlier pictures, with those of the given indices replaced by the new run's."""
         return [drawn[index] if index in images else picture for index, picture in enumerate(result)]

@@ -1,7 +1,7 @@
-"""Steer a model that does classifier-free guidance inside, in the denoised parameterisation.
+"""Steer a model that applies classifier-free guidance itself and returns the denoised image, as k-diffusion's do.
 
-D(x; sigma) is x̂0. It is linear in the noise that the network predicts, D = x - sigma eps, so the equations of
-``steering.guidance`` hold for it unchanged, and the model's result takes the place of the guided prediction.
+The model's result D(x; sigma) is x̂0. It is linear in the noise that the network predicts, D = x - sigma eps, so the
+equations of ``steering.guidance`` hold for it unchanged, with D in place of the guided noise prediction.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
 
 class Guided:
-    """A model as a sampler calls it, ``model(x, sigma, **extra_args)``, steered by a generation.
+    """A steered model that samplers call in place of the original one, as ``model(x, sigma, **extra_args)``.
 
-    If nothing steers the images, the result is the model's own object. All other attributes are the model's.
+    While no image is steered, a call returns the original model's result itself. Other attributes are the original's.
 
     Args:
-        model: called as ``model(x, sigma, cond=…, uncond=…, cond_scale=…)``, or without the last two if there is no
-            guidance.
-        generation: holds the negatives that steer.
-        denoise: the model without guidance, ``denoise(x, sigma, cond=…)``; None to evaluate the model itself with
-            ``cond_scale=0``.
+        model: the original model, called as ``model(x, sigma, cond=…, uncond=…, cond_scale=…)``, or without the last
+            two arguments if it has no guidance.
+        generation: the guarded run, which holds the negatives that steer.
+        denoise: the model without guidance, ``denoise(x, sigma, cond=…)``; None to evaluate ``model`` with
+            ``cond_scale=0`` instead.
     """
 
     def __init__(self, model: Any, generation: Generation, denoise: Callable[..., Tensor] | None = None) -> None:
@@ -44,11 +44,11 @@ class Guided:
         return getattr(self._model, name)
 
     def __call__(self, x: Tensor, sigma: Tensor, **extra: Any) -> Tensor:
-        """Return the denoised image at noise levels sigma [B] of x [B, ...], steered."""
+        """Return the steered denoised images of noisy latents x [B, ...] at noise levels sigma [B]."""
         begins = self._generation.evaluating(float(sigma.flatten()[0]))
         active = self._generation.held.active
         if not active:
-            self._branch.due(active)  # earlier evaluations do not serve steps after a pause
+            self._branch.due(active)  # drop earlier evaluations: they must not be used again after a pause
             return self._model(x, sigma, **extra)
         if self._generation.guidance.mode == "replace":
             return self._model(x, sigma, **self._replaced(extra, x.shape[0]))
@@ -60,7 +60,7 @@ class Guided:
             return denoised
 
     def _attended(self, x: Tensor, sigma: Tensor, extra: dict[str, Any]) -> Tensor:
-        """Evaluate the model, steered in its attention where that is reached."""
+        """Evaluate the model, steered in its attention if that can be reached."""
         layers = self._generation.attention
         if layers is None:
             return self._model(x, sigma, **extra)
@@ -87,7 +87,7 @@ class Guided:
             return extra
 
     def _pushed(self, denoised: Tensor, x: Tensor, sigma: Tensor, extra: dict[str, Any], *, begins: bool) -> Tensor:
-        # Attention alone has no term beside it.
+        # An image that is steered in attention alone has no conditioning of its own to evaluate.
         active = {image: term for image, term in self._generation.held.active.items() if term.conditioning is not None}
         due = self._branch.due(active, begins=begins)
         if not active:
@@ -111,7 +111,7 @@ class Guided:
     def _alone(
         self, x: Tensor, sigma: Tensor, extra: dict[str, Any], concerned: Sequence[int], conditioning: Any
     ) -> Tensor:
-        """Return the unguided prediction for some images, one per conditioning."""
+        """Return the prediction without guidance for some images, each with its entry of the conditioning."""
         index = list(concerned)
         if self._denoise is not None:
             return self._denoise(x[index], sigma[index], cond=conditioning)

@@ -1,9 +1,9 @@
 """Steer inside the cross-attention of a network, with hooks on its layers ``attn2`` inside a ``with`` block.
 
 The layers that read the prompt have this name in Stable Diffusion's own UNet and in those derived from it
-(``BasicTransformerBlock`` in ``ldm/modules/attention.py`` of CompVis and Stability AI, and in diffusers). A layer runs
-once more with the negative in place of the prompt, up to its output projection, whatever its ``forward`` does: a LoRA,
-a hypernetwork, sliced or memory-efficient attention.
+(``BasicTransformerBlock`` in ``ldm/modules/attention.py`` of CompVis and Stability AI, and in diffusers). Such a layer
+is called once more with the negative in place of the prompt, and stopped before its output projection. This works with
+any ``forward``: with a LoRA, a hypernetwork, sliced or memory-efficient attention.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     Rows = Callable[[Tensor], Mapping[int, int]]
-    """Takes the prompt that an evaluation's layers get, and returns the row of each image in it."""
+    """Takes the prompt tokens that the layers get in an evaluation, and returns each image's row in them, by index."""
 
 _PROMPT = ("context", "encoder_hidden_states", "value")
 _MASKS = ("mask", "attention_mask", "encoder_attention_mask")
@@ -30,7 +30,7 @@ _MASKS = ("mask", "attention_mask", "encoder_attention_mask")
 
 
 class _Taken(BaseException):
-    """Ends a layer once its features are known."""
+    """Ends the call of a layer as soon as its features are known, and carries them."""
 
     def __init__(self, z: Tensor) -> None:
         super().__init__()
@@ -38,12 +38,12 @@ class _Taken(BaseException):
 
 
 class SteeredLayers:
-    """Steering of the evaluations of one thread, by parts that act one after the other.
+    """The hooks that steer the network's evaluations in the thread that creates this object.
 
-    Other threads may evaluate the same network meanwhile; the hooks do nothing there.
+    Other threads can evaluate the same network meanwhile; the hooks do nothing there.
 
     Args:
-        parts: the parts, in the order in which they act.
+        parts: the negatives, each with its images and strength, in the order in which they act.
         rows: finds the row of each image in an evaluation.
     """
 
@@ -58,17 +58,17 @@ class SteeredLayers:
 
     @property
     def failure(self) -> Exception | None:
-        """The reason why an image was not steered; None if all were."""
+        """Return the reason why an image was not steered; None if all images were."""
         missed = NotReached("no layer of the network read the prompt of an image")
         return self._error or (missed if self._missed else None)
 
     def begins(self, *_: Any) -> None:
-        """Note that an evaluation begins, whose rows are not known yet."""
+        """Begin an evaluation of the network: forget the rows of the one before."""
         if not self._elsewhere():
             self._of = None
 
     def reads(self, layer: torch.nn.Module, args: tuple[Any, ...], given: dict[str, Any]) -> None:
-        """Let a layer read the negatives before it reads the prompt. Never raise into the evaluation."""
+        """Run a layer with the negatives before it reads the prompt, and keep the features; never raise an error."""
         if self._elsewhere() or self._taking:
             return
         self._z = []
@@ -87,7 +87,7 @@ class SteeredLayers:
             self._z, self._error = [], error
 
     def projects(self, _: torch.nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        """Move the features that a layer is about to project away from those of the negatives."""
+        """Move the features that a layer is about to project away from the kept features of the negatives."""
         if self._elsewhere():
             return None
         if self._taking:
@@ -115,7 +115,7 @@ class SteeredLayers:
         rows: list[int],
         negative: Tensor,
     ) -> Tensor:
-        """Return the features of some rows with a negative in place of the prompt."""
+        """Run a layer for some batch rows with a negative in place of the prompt, and return its features."""
         x = args[0] if args else given["hidden_states"]
         context = negative.to(x).expand(len(rows), -1, -1)
 
@@ -140,7 +140,7 @@ class SteeredLayers:
 
 
 class Layers:
-    """The layers of a network that read the prompt; true if there are any.
+    """The cross-attention layers of a network, which read the prompt; true if the network has any.
 
     Args:
         network: the network, such as a UNet.
@@ -156,10 +156,10 @@ class Layers:
 
     @contextmanager
     def steered(self, parts: Sequence[Part], rows: Rows) -> Iterator[SteeredLayers]:
-        """Steer every evaluation of the network within a block; nothing is left behind.
+        """Steer every evaluation of the network in a ``with`` block, by hooks that are removed at its end.
 
         Args:
-            parts: the parts, in the order in which they act.
+            parts: the negatives, each with its images and strength, in the order in which they act.
             rows: finds the row of each image in an evaluation.
         """
         steering, hooks = SteeredLayers(parts, rows), list[Any]()
@@ -175,7 +175,7 @@ class Layers:
 
 
 def _projection(layer: torch.nn.Module) -> torch.nn.Module | None:
-    """Return a layer's output projection, which may be the first of several modules."""
+    """Return a layer's output projection, ``to_out`` or its first module; None if it has none."""
     out = getattr(layer, "to_out", None)
     if isinstance(out, torch.nn.Sequential | torch.nn.ModuleList):
         return out[0] if len(out) else None

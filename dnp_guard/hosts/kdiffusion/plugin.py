@@ -1,4 +1,4 @@
-"""The built-in plugin that attaches a guard to samplers of k-diffusion's shape."""
+"""The built-in plugin that attaches a guard to a :class:`~dnp_guard.hosts.kdiffusion.target.KDiffusion`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @hookimpl
 def dnp_guard_attach(guard: Guard, target: Any) -> Callable[[], None] | None:
-    """Attach to a ``KDiffusion``; no target can be one while its module is not imported."""
+    """Attach a guard to a ``KDiffusion``, and return a function that detaches it; None for any other target."""
     module = sys.modules.get("dnp_guard.hosts.kdiffusion.target")
     if module is None or not isinstance(target, module.KDiffusion):
         return None

@@ -1,9 +1,9 @@
 """Tell which evaluations of the model begin a step of the sampler, and which are sub-steps of the running step.
 
-A sampler calls the model, then its callback, then, if it is of higher order, the model again. Nothing marks where the
-next step begins, so it is inferred from the noise level and from the number of evaluations in earlier steps. Only in
-the first step can a sub-step be mistaken for the next step: one at or below the next step's noise level, as in Heun's
-method. Pure.
+In every step, a sampler calls the model, then its callback, then, if it is of higher order, the model again. Nothing
+marks where the next step begins, so it is inferred from the noise level and from the number of evaluations in earlier
+steps. Only in the first step can a sub-step be mistaken for the next step, if its noise level is already that of the
+next step, as in Heun's method. Pure.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ _CLOSE = 1 + 1e-4
 
 
 class Progress:
-    """Follows one run of a sampler.
+    """Follows the steps of one run of a sampler.
 
     Args:
-        sigmas: the noise levels of the run, as the sampler got them; empty if it chooses its own steps.
-        ends: its highest and its lowest noise level, if there are no ``sigmas``.
+        sigmas: the noise levels of the run, as the sampler got them; empty if the sampler chooses its own steps.
+        ends: the highest and the lowest noise level of the run, if there are no ``sigmas``.
     """
 
     def __init__(self, sigmas: Sequence[float], ends: tuple[float, float] | None = None) -> None:
@@ -34,14 +34,14 @@ class Progress:
 
     @property
     def total(self) -> int | None:
-        """The number of steps of the run; None if the sampler chooses its own."""
+        """Return the number of steps of the run; None if the sampler chooses its own steps."""
         return len(self._sigmas) - 1 if self._sigmas else None
 
     @property
     def levels(self) -> tuple[float, ...]:
-        """The noise fraction at the start of each step; empty if the sampler chooses its own steps.
+        """Return the fraction of noise at the start of each step; empty if the sampler chooses its own steps.
 
-        Levels of at most 1 are those of flow matching, which are fractions already.
+        If no sigma exceeds 1, the sigmas are those of flow matching, which are such fractions already.
         """
         flows = max(self._sigmas, default=0.0) <= 1
         return tuple(sigma if flows else sigma / (1 + sigma) for sigma in self._sigmas[:-1])
@@ -56,7 +56,11 @@ class Progress:
         return sigma <= self._sigmas[min(self._step + 1, len(self._sigmas) - 1)] * _CLOSE
 
     def called_back(self, index: int, sigma: float) -> float:
-        """Note the callback of a step: all evaluations between two callbacks belong to one step.
+        """Take notice of a step's callback; from the second step on, the number of evaluations per step is known.
+
+        Args:
+            index: index of the step.
+            sigma: noise level of the step.
 
         Returns:
             The fraction of the run that is done, 0…1.
@@ -69,7 +73,7 @@ class Progress:
         return index / self.total if self.total else self._done(sigma)
 
     def _done(self, sigma: float) -> float:
-        """Return the fraction of the noise that is gone: of its logarithm if the lowest level is known and not zero."""
+        """Return how far sigma has come from its highest to its lowest level, 0…1; on a log scale if that is not 0."""
         high, low = self._ends or (sigma, 0.0)
         if sigma <= low or high <= low:
             return 1.0

@@ -1,4 +1,4 @@
-"""The object that a guard is attached to: a model, with functions that encode texts and decode latents."""
+"""The object that a guard is attached to: a model for k-diffusion's samplers, with its text encoder and decoder."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ _HOST = "k-diffusion"
 
 
 class KDiffusion:
-    """A model for samplers of k-diffusion's shape, with what a guard needs beside it.
+    """A model for k-diffusion's samplers, with the functions that a guard needs to show and steer it.
 
-    ``guard.attach(KDiffusion(…))`` guards every later :meth:`sample`; without a guard it samples as usual.
+    ``guard.attach(KDiffusion(…))`` guards every later call of :meth:`sample`; without a guard, it samples as usual.
 
     Args:
         model: called by samplers as ``model(x, sigma, cond=…, uncond=…, cond_scale=…)``; returns the denoised image. A
             model without guidance takes only ``cond``.
-        encode: turns texts into the conditioning that the model takes for ``uncond`` (for ``cond``, without guidance):
-            a tensor [N, ...], a list of N entries, or a dict of such. A list of one entry per image is split up.
+        encode: encodes N texts as the conditioning that the model takes for ``uncond`` (for ``cond``, without
+            guidance): a tensor [N, ...], a list of N entries, or a dict of these.
         decode: decodes latents [N, ...] to N pictures, RGB.
-        denoise: the model without guidance, ``denoise(x, sigma, cond=…)``. Without it the model is evaluated with
-            ``cond_scale=0``, which costs twice as much, and adds to the calls of a model that counts them.
-        network: the UNet or other denoiser inside, for steering in its attention over the prompt. By default it is
-            looked for in ``model`` and ``denoise``, if these are torch modules.
-        name: name of the model for the record.
+        denoise: the model without guidance, ``denoise(x, sigma, cond=…)``. If it is None, the model is evaluated with
+            ``cond_scale=0`` instead, which costs twice as much, and makes more calls, which a model may count.
+        network: the UNet or other denoiser inside the model, for steering in its attention over the prompt. By default
+            it is looked for in ``model`` and ``denoise``, if these are torch modules.
+        name: name of the model for the audit record.
 
     Attributes:
-        guard: the attached guard; None without one.
+        guard: the attached guard; None if there is none.
         model: the model, as given.
     """
 
@@ -69,7 +69,7 @@ class KDiffusion:
         self._host = {"name": _HOST, "target": name or type(model).__name__}
 
     def guarded_by(self, guard: Guard | None) -> None:
-        """Attach a guard in place of the one before; users call ``guard.attach(…)``."""
+        """Set the guard, or remove it by None, and record that; users call ``guard.attach(…)`` instead."""
         before, self.guard = self.guard, guard
         if before is guard:
             return
@@ -93,18 +93,19 @@ class KDiffusion:
         """Run a sampler, guarded if a guard is attached, and decode its result.
 
         Args:
-            sampler: such as ``k_diffusion.sampling.sample_euler``.
+            sampler: the sampler, such as ``k_diffusion.sampling.sample_euler``.
             x: the noise to start from, [B, ...].
             *args: further positional arguments of the sampler, such as ``sigmas``.
-            prompts: prompts for the record, one per image.
-            negative_prompts: the user's own, one per image; guidance mode ``replace`` needs them.
-            seed: seed for the record.
+            prompts: prompts for the audit record, one per image.
+            negative_prompts: the user's negative prompts, one per image; guidance mode ``replace`` needs them.
+            seed: seed for the audit record.
             extra_args: arguments that the sampler passes to the model.
-            callback: the user's own callback, called after the guard's. It sees a retry like any other run.
+            callback: the user's own callback, called after the guard's. If images are drawn again, it is called for
+                those steps, too.
             **kwargs: further keyword arguments of the sampler.
 
         Returns:
-            B pictures, as the policy allows.
+            B pictures: unchanged, blurred, or replaced by a notice, as the policy requires.
 
         Raises:
             CannotSteer: no negative can take effect in this run.
@@ -152,21 +153,21 @@ class KDiffusion:
         run: Mapping[str, Any] | None = None,
         draws_again: bool = False,
     ) -> Iterator[tuple[Guided, Generation]]:
-        """Take part in a run of a sampler that the caller starts; :meth:`sample` does all of that by itself.
+        """Guard a run of a sampler that the caller starts in the ``with`` block; :meth:`sample` does both by itself.
 
         Args:
             images: B, the size of the batch.
             sigmas: the noise levels of this run; empty if the sampler chooses its own steps.
             ends: the highest and the lowest noise level, if there are no ``sigmas``.
-            prompts: prompts for the record, one per image.
-            negative_prompts: the user's own, one per image; guidance mode ``replace`` needs them.
+            prompts: prompts for the audit record, one per image.
+            negative_prompts: the user's negative prompts, one per image; guidance mode ``replace`` needs them.
             extra_args: arguments that the sampler passes to the model.
-            run: facts about the run for the record.
-            draws_again: whether the caller runs the sampler again when the policy gives an image a retry.
+            run: settings of the run for the audit record.
+            draws_again: whether the caller can run the sampler again, for images to which the policy gives a retry.
 
         Yields:
-            The model to pass to the sampler, and the generation, whose ``callback`` the sampler calls and whose
-            ``finish`` makes the final look. If the block is left without that, the run is recorded as abandoned.
+            The model to pass to the sampler, and the guarded run. Pass its ``callback`` to the sampler, and its
+            ``finish`` the finished pictures; if the block ends without ``finish``, the run is recorded as abandoned.
 
         Raises:
             CannotSteer: no guard is attached, or no negative can take effect in this run.
@@ -199,7 +200,7 @@ class KDiffusion:
 
 
 def _check(policy: Policy, extra: Mapping[str, Any]) -> None:
-    """Check that the policy's negatives can take effect in this run."""
+    """Raise :class:`CannotSteer` for guidance mode ``replace`` if the run has no unconditional slot in use."""
     if policy.mode == "shadow" or policy.guidance.mode != "replace":
         return
     if extra.get("uncond") is None or extra.get("cond_scale", 1.0) == 1.0:
@@ -212,7 +213,7 @@ def _check(policy: Policy, extra: Mapping[str, Any]) -> None:
 def _levels(
     sampler: Callable[..., Tensor], x: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[list[float], tuple[float, float] | None]:
-    """Return the noise levels that a sampler starts with: all of them, or the highest and the lowest."""
+    """Read the noise levels from a sampler's arguments: all of them, or else the highest and the lowest if given."""
     try:
         given = inspect.signature(sampler).bind_partial(None, x, *args, **kwargs).arguments
     except TypeError:
@@ -232,7 +233,7 @@ def _name(sampler: Callable[..., Tensor]) -> str:
 def _both(
     generation: Generation, callback: Callable[[dict[str, Any]], object] | None
 ) -> Callable[[dict[str, Any]], None]:
-    """Combine the guard's callback with the user's own, which sees no more than the policy shows."""
+    """Combine the guard's callback with the user's own, which sees only as much as the policy allows."""
 
     def both(info: dict[str, Any]) -> None:
         generation.callback(info)
