@@ -1,10 +1,10 @@
-"""Diffusers pipelines.
+"""Guard diffusers pipelines.
 
-- ``on_import`` puts the attribute on ``DiffusionPipeline``, without importing torch before diffusers is imported.
+- ``on_import`` gives ``DiffusionPipeline`` the attribute ``callback_on_step_end`` as soon as diffusers is imported.
 - ``attach`` swaps the class of a guarded pipeline, and ``call`` guards one call.
-- ``argument`` is the weaker form, as an argument of a call.
+- ``argument`` guards a call by an argument, which is weaker.
 - ``asking`` finds out from the pipeline itself where its prompt goes.
-- ``showing`` turns its predictions and its output into pictures.
-- ``injection`` puts a negative into its denoiser.
-- ``prediction`` computes x̂0.
+- ``showing`` turns the pipeline's predictions and its output into pictures.
+- ``injection`` puts negative prompts into the denoiser.
+- ``prediction`` computes the predicted clean image x̂0.
 """

@@ -1,8 +1,8 @@
-"""The weaker form: ``pipe("…", callback_on_step_end=guard)``.
+"""Guard a call by an argument, ``pipe("…", callback_on_step_end=guard)``, which is weaker than attaching the guard.
 
-Diffusers calls the guard after each step, and at no other time. So it starts after the first step: it reads the
-arguments in the frame of the call, and evaluates the denoiser once more to find where the prompt goes. It makes the
-final look at the last latents, and replaces the latents of an image that may not be delivered.
+Diffusers calls the guard after each step, and at no other time. So the guard starts after the first step: it reads the
+arguments in the stack frame of the call, and evaluates the denoiser once more to find where the prompt goes. In place
+of the finished images, it queries the VLM about the last latents, and replaces those that must not be delivered.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ _CALL = "_dnp_guard_call"
 
 
 def after_step(guard: Guard, pipe: Any, step: int, callback_kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Take part in a call after one of its steps.
+    """Guard a call from its callback, after one of its steps.
 
     Returns:
-        Replaced latents with which diffusers goes on; empty if none were replaced.
+        The new ``latents`` for diffusers to go on with; empty if no image has to be replaced.
 
     Raises:
-        CannotSteer: at the first step, if no negative could take effect.
+        CannotSteer: no negative could take effect in this call, which shows at the first step.
     """
     attached = guard_of(pipe)
     if attached is guard:
@@ -73,12 +73,12 @@ def after_step(guard: Guard, pipe: Any, step: int, callback_kwargs: dict[str, An
 
 
 def _given(pipe: Any, frame: FrameType | None) -> dict[str, Any]:
-    """Return the arguments of the running call, by name, from its own frame.
+    """Return the arguments of the running call, by name, from its stack frame.
 
-    Names under which a pipeline computes values of its own, such as embeddings and latents, are left out.
+    Arguments that a pipeline overwrites by values of its own, such as embeddings and latents, are left out.
 
     Raises:
-        CannotSteer: the pipeline's own call did not call the guard.
+        CannotSteer: the guard was not called by the pipeline's own call, or the call has no prompt as text.
     """
     call = type(pipe).__call__
     code = inspect.unwrap(call).__code__
@@ -102,7 +102,7 @@ def _given(pipe: Any, frame: FrameType | None) -> dict[str, Any]:
 
 
 def _end_at_the_next_call(pipe: Any, call: Call) -> None:
-    """Clean up before the next call samples, in case this one raises: every call sets the timesteps first."""
+    """Clean up as soon as the next call sets its timesteps, in case this call ends by an error."""
 
     def set_timesteps(plain: Any, *args: Any, **kwargs: Any) -> Any:
         _end(pipe, call).abandon("the call ended early")

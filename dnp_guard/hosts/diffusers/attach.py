@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 ATTRIBUTE = "callback_on_step_end"
 _GUARD = "_dnp_guard"
 _GUARDED: WeakSet[Any] = WeakSet()
-"""All guarded pipelines, to warn about another pipeline that is made of their parts without being guarded."""
+"""All guarded pipelines, to warn about an unguarded pipeline that shares their parts."""
 
 
 def put_attribute(guards: type) -> None:
     """Give every pipeline the attribute ``callback_on_step_end``; a second call changes nothing.
 
-    From then on, each pipeline that is made of a guarded pipeline's parts without being guarded causes a warning.
+    From then on, making an unguarded pipeline of a guarded one's parts causes a warning.
 
     Args:
         guards: class of the values that the attribute accepts.
@@ -68,7 +68,7 @@ def _warn_of_shared(pipe: DiffusionPipeline, modules: dict[str, Any]) -> None:
 
 
 def attach(pipe: DiffusionPipeline, guard: Guard) -> Callable[[], None]:
-    """Guard every later call of a pipeline, in place of the guard before.
+    """Guard every later call of a pipeline; the guard takes the place of one that is already attached.
 
     Returns:
         A function that detaches the guard.
@@ -80,7 +80,7 @@ def attach(pipe: DiffusionPipeline, guard: Guard) -> Callable[[], None]:
 
 
 def guard_of(pipe: DiffusionPipeline) -> Guard | None:
-    """Return the guard that is attached to a pipeline."""
+    """Return the guard that is attached to a pipeline, or None."""
     return pipe.__dict__.get(_GUARD)
 
 
@@ -107,7 +107,7 @@ def _set(pipe: DiffusionPipeline, guard: Guard | None) -> None:
 
 
 def put_attribute_on_modular(guards: type) -> None:
-    """Add the attribute to every modular pipeline.
+    """Give every modular pipeline the attribute ``callback_on_step_end``.
 
     Args:
         guards: class of the values that the attribute accepts.
@@ -138,7 +138,7 @@ class _Attribute:
 
 @cache
 def _guarded(kind: Any) -> type[DiffusionPipeline]:
-    """Return a subclass of the same name whose call is guarded; one per class."""
+    """Return a subclass of a pipeline class, of the same name, whose ``__call__`` is guarded; always the same one."""
     call = kind.__call__
 
     @wraps(call)

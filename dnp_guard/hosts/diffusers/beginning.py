@@ -1,4 +1,4 @@
-"""Prove before a call's first step what a negative is in it, and how its predictions become pictures."""
+"""Prove before a call's first step where a negative prompt goes in it, and how its predictions become pictures."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _READ_TWICE = "Pass arguments that can be read twice, or use another pipeline of
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """Facts about one call.
+    """Facts about one call that are known before its first step.
 
     Attributes:
-        denoisers: names of the parts that denoise.
-        shows: turns its predictions into pictures.
-        proof: proof of where a negative goes; None in shadow, where nothing is steered.
-        channels: dimension of the denoiser's answer that holds channels.
-        words: any words that may be injected.
+        denoisers: names of the pipeline's parts that denoise.
+        shows: turns the call's predictions into pictures.
+        proof: proof of where a negative goes; None in shadow mode, which steers nothing.
+        channels: dimension of the denoiser's output that holds channels.
+        words: some text that the policy can inject.
     """
 
     denoisers: frozenset[str]
@@ -54,11 +54,11 @@ def begin(guard: Guard, policy: Policy, recording: Recording, first: FirstStep, 
         guard: the guard.
         policy: the policy in force.
         recording: recording of the call.
-        first: its first step, with the evaluations of every part that takes the time.
+        first: first step of the call, with the evaluations of every part that takes a timestep.
         images: number of images in the batch.
 
     Raises:
-        CannotSteer: one of these cannot be proven.
+        CannotSteer: no negative can take effect, or the predictions do not become pictures.
     """
     sample = first.sample
     own = _of_denoiser(first.evaluations, sample)
@@ -90,7 +90,7 @@ def begin(guard: Guard, policy: Policy, recording: Recording, first: FirstStep, 
 
 
 def evaluated_again(recording: Recording) -> FirstStep:
-    """Return the first step of a call that is past it, evaluated again by a copy.
+    """Return the first step of a call that is already past it, by evaluating it again on a copy.
 
     Raises:
         CannotSteer: the call cannot be repeated on a copy.
@@ -128,10 +128,10 @@ def _not_again(error: Exception, hint: str) -> CannotSteer:
 
 
 def _of_denoiser(evaluations: Sequence[Evaluation], sample: Tensor) -> list[Evaluation]:
-    """Return the evaluations of the part that was evaluated last before a step, and of others of its class.
+    """Return the evaluations of the denoiser: the part that was evaluated last before a step, and others of its class.
 
     Raises:
-        CannotSteer: no denoiser can be evaluated again, or it keeps the whole batch for later evaluations.
+        CannotSteer: no denoiser can be evaluated again, or it keeps a cache of the whole batch for later evaluations.
     """
     last = next((evaluation for evaluation in reversed(evaluations) if takes_time(evaluation.part)), None)
     if last is None:
@@ -148,6 +148,6 @@ def _of_denoiser(evaluations: Sequence[Evaluation], sample: Tensor) -> list[Eval
 
 
 def _any_words(policy: Any) -> str:
-    """Return any words that may be injected."""
+    """Return some text that the policy can inject."""
     negatives = [text for category in policy.categories for text in (category.negative or ())]
     return next((text for text in negatives if "$" not in text), "a word")

@@ -1,4 +1,4 @@
-"""One guarded call: stand-ins replace the pipeline's parts for its duration, and are removed whatever happens."""
+"""Guard one call of a pipeline: stand-ins replace the pipeline's parts during the call, and are always removed."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ if TYPE_CHECKING:
 
 
 class Call:
-    """The guard's part in one call of a pipeline.
+    """One guarded call of a pipeline: it queries the VLM at the due steps, and steers the steps that follow.
 
     Args:
         guard: the guard.
         recording: recording of the call.
-        request: the request.
+        request: number of images, prompts and settings of the call, for the policy and the audit record.
         negatives: the user's own negative prompt per image; None if only its embeddings are known.
-        done: number of sampler steps that ran before this was installed.
+        done: number of sampler steps that ran before the guard was installed.
 
     Raises:
         CannotSteer: no negative can take effect in this call.
@@ -88,24 +88,24 @@ class Call:
         self.driver: Driver = guard.start(replace(request, takes_up=True), policy, steering=self.held)
 
     def begins_step(self) -> bool:
-        """Return whether the running evaluation begins a step and is not a sub-step of one."""
+        """Return whether the running evaluation begins a step, and is not a sub-step of one."""
         return self._substeps.begins_step
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
-        """Measure an evaluation of the guard."""
+        """Measure the time of an evaluation that the guard adds, in a ``with`` block."""
         with self.guard.metrics.overhead("evaluate"):
             yield
 
     def failed(self, error: Exception) -> None:
-        """Note that a step could not be steered."""
+        """Record that a step could not be steered."""
         self.driver.missed(None, error)
 
     def install(self, more: Mapping[str, Answer] | None = None) -> None:
-        """Replace every part and scheduler of the pipeline by a stand-in.
+        """Replace every part and scheduler of the pipeline by a stand-in, through which the guard sees and steers.
 
         Args:
-            more: further functions of its schedulers that the guard answers.
+            more: functions that answer in place of the schedulers' own, by name, besides ``step``.
         """
         own = vars(self._pipe)
         for name, part in self.recording.parts.items():
@@ -117,7 +117,7 @@ class Call:
             own["maybe_free_model_hooks"] = self._free_hooks
 
     def remove(self) -> None:
-        """Put the parts back."""
+        """Put the pipeline's own parts and schedulers back in place of the stand-ins."""
         own = vars(self._pipe)
         for name, part in {**self.recording.parts, **self.recording.schedulers}.items():
             if stands_in(own.get(name)):
@@ -131,7 +131,7 @@ class Call:
 
     @contextmanager
     def aside(self) -> Iterator[None]:
-        """Put the parts back while the caller's own code runs."""
+        """Put the pipeline's own parts back while the caller's code runs in a ``with`` block."""
         self.remove()
         try:
             yield
@@ -139,7 +139,7 @@ class Call:
             self.install()
 
     def _free_hooks(self) -> Any:
-        """Let the pipeline see its own parts, to which it adds hooks again."""
+        """Put the pipeline's own parts back before it frees its offloading hooks, which it adds to the parts again."""
         self.remove()
         return self._pipe.maybe_free_model_hooks()
 
@@ -177,7 +177,7 @@ class Call:
         return answer
 
     def _as_rehearsed(self, evaluation: Evaluation) -> bool:
-        """Return whether the rest of the first step is as a copy showed it; if not, nothing is steered."""
+        """Return whether an evaluation of the first step is as a copy showed it before; if not, stop steering."""
         again = self.driver.session.state.drawing is not None  # a repeated call, which was proven the first time
         if not again and self._substeps.none and self.begun is not None and self.begun.proof is not None:
             self._rehearsed += 1
@@ -216,7 +216,7 @@ class Call:
         """Prove before the first step where a negative goes in this call, and how its predictions become pictures.
 
         Raises:
-            CannotSteer: one of these cannot be proven.
+            CannotSteer: no negative can take effect, or the predictions do not become pictures.
         """
         self._substeps.scheduler = first.scheduler
         policy = self.driver.policy
@@ -233,15 +233,15 @@ class Call:
         self._inject(proof, begun.channels)
 
     def _inject(self, proof: Proof, channels: int) -> None:
-        """Begin to steer, without anything from earlier evaluations."""
+        """Begin to steer, and use nothing from earlier evaluations."""
         guidance = self.driver.policy.guidance
         self._injection = Injection(guidance, proof.places, proof.arithmetic, channels, self, self._attention)
 
     def begin_again(self) -> None:
-        """Prepare for the call to be repeated, steered from its first evaluation on.
+        """Prepare to repeat the call, steered from its first evaluation on.
 
         Raises:
-            CannotSteer: the call was interrupted, or took no step.
+            CannotSteer: the call ended before its last step, or was not steered.
         """
         if (begun := self.begun) is None or begun.proof is None or not self._substeps.ran_through:
             raise CannotSteer("the call ended before its last step", hint="Let it run through.")
@@ -251,18 +251,19 @@ class Call:
         self.held.take()
 
     def begin_late(self) -> None:
-        """Do the same as :meth:`begin` in a call whose first step is over, by letting a copy evaluate it again.
+        """Do the same as :meth:`begin` for a call that is past its first step: a copy evaluates that step again.
 
         Raises:
-            CannotSteer: one of these cannot be proven.
+            CannotSteer: no negative can take effect, or the predictions do not become pictures.
         """
         self.begin(evaluated_again(self.recording))
 
     def ended(self) -> list[Image]:
-        """Return the predicted images if the call ends before they are denoised; empty if it does not.
+        """Return the predicted images if the call ended with latents that are still noisy; otherwise an empty list.
 
         Raises:
-            Exception: the error that prevented the prediction; latents that are still noisy would look clean.
+            Exception: the error that prevented the prediction. Noisy latents are not shown instead, because nothing
+                can be seen in them.
         """
         if self._end is None or self._substeps.complete:
             return []
@@ -271,24 +272,24 @@ class Call:
         return self.decoded(self._end)
 
     def check_steps(self) -> None:
-        """Check that the call took a step of its own scheduler; if not, note a miss."""
+        """Check that the call took a step of its own scheduler; if not, record that it could not be steered."""
         if self._substeps.none:
             self.failed(CannotSteer("the call took no step of its own scheduler", hint="Guard the one that denoises."))
 
     def finish(self, previews: Callable[[], list[Image]]) -> tuple[Outcome, ...]:
-        """Make the final look and settle the outcome of every image, without retries."""
+        """Query the VLM about the finished images, and settle the outcome of every image, without retries."""
         self.check_steps()
         outcomes = self.driver.final(previews)
         self.guard.finished(self.driver)
         return outcomes
 
     def abandon(self, reason: str) -> None:
-        """Note that the call ended without images."""
+        """Record that the call ended without images."""
         self.driver.abandon(reason)
         self.guard.finished(self.driver)
 
     def _query(self, output: Tensor, timestep: Any, sample: Tensor) -> None:
-        """Pass the start of a step to the driver, if a query is due."""
+        """Query the VLM about the image that a step predicts, if a query is due."""
         (index, substep), total = self._substeps.step, self._substeps.steps
         if substep or not self.driver.due(index, total):
             return
@@ -302,7 +303,7 @@ class Call:
         self.driver.step(step, Predicted(self, step))
 
     def _count(self, output: Tensor, timestep: Any, sample: Tensor) -> None:
-        """Count a sub-step; after the last one of a step, put the held negatives in force."""
+        """Count a sub-step; after the last one of a step, put the negatives of the last query in force."""
         self._substeps.count()
         if self._substeps.may_end_noisy:
             try:
@@ -321,11 +322,11 @@ class Call:
         return self.begun.proof.captured(text)
 
     def decoded(self, latents: Tensor) -> list[Image]:
-        """Decode latents as the policy requires: RGB, one picture per image, or some frames per video."""
+        """Decode latents to RGB as the policy's ``preview`` requires: a picture per image, or some frames per video."""
         return self._of_shows.pictures(latents)
 
     def encoded(self, picture: Image, like: Tensor) -> Tensor:
-        """Return latents as the sampler holds them, [B, ...], each of which decodes to a picture."""
+        """Encode a picture as latents in the sampler's form, [B, ...], the same for every image of the batch."""
         return self._of_shows.encoded(picture, like)
 
     @property

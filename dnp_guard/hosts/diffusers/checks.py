@@ -1,4 +1,4 @@
-"""Check what can be seen of a pipeline before it is called."""
+"""Check, before a pipeline is called, whether it can be guarded."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 def check(pipe: Any) -> None:
-    """Check what can be seen of a pipeline before it is called.
+    """Check, before a pipeline is called, that it denoises images itself with a known scheduler.
 
     Raises:
-        CannotSteer: it only calls other pipelines, has no scheduler, or has one whose predictions are unknown.
+        CannotSteer: the pipeline only calls other pipelines, has no scheduler, or has one that is not known.
     """
     name = type(pipe).__name__
     inner = [key for key, value in vars(pipe).items() if hasattr(value, "components") and callable(value)]
@@ -37,10 +37,10 @@ def check(pipe: Any) -> None:
 
 
 def probe_for(guard: Guard, pipe: Any) -> Probe | None:
-    """Return the guard's probe, if its policy uses one.
+    """Return the guard's probe, which tells from latents when to query; None if the policy uses none.
 
     Raises:
-        CannotSteer: the probe reads the latents of another autoencoder.
+        CannotSteer: the probe was made for the latents of another autoencoder.
     """
     probe = guard.probe
     if probe is not None:
@@ -52,11 +52,11 @@ def probe_for(guard: Guard, pipe: Any) -> Probe | None:
 
 
 def check_caches(part: Any) -> None:
-    """Check that a denoiser's cache separates contexts by name, as the extra evaluation needs.
+    """Check that a denoiser's cache keeps the guard's extra evaluation apart from the pipeline's own, by a name.
 
     Raises:
-        CannotSteer: it does not, as with Pyramid Attention Broadcast and FasterCache; or it finds entries by a memory
-            address, at which another negative may be by then, as with TextKVCache.
+        CannotSteer: the cache does not keep them apart, as with Pyramid Attention Broadcast and FasterCache; or it
+            finds entries by a memory address, at which there can be another negative by then, as with TextKVCache.
     """
     for module in part.modules() if hasattr(part, "modules") else ():
         for name, hook in getattr(getattr(module, "_diffusers_hook", None), "hooks", {}).items():

@@ -32,7 +32,7 @@ def guarded_call(
 
     Raises:
         CannotSteer: no negative could take effect in this call.
-        RequestRefused: the policy does not allow so many questions, or refuses a picture that the call brings.
+        RequestRefused: the policy does not allow so many questions, or refuses a picture in the call's arguments.
     """
     try:
         given, accepted = read_arguments(pipe, call, args, kwargs)
@@ -75,14 +75,14 @@ def guarded_call(
 
 
 def is_modular(pipe: Any) -> bool:
-    """Return whether a pipeline is made of blocks, whose inputs are the arguments of its call."""
+    """Return whether a pipeline is a modular one, made of blocks whose inputs are the arguments of its call."""
     return hasattr(pipe, "_blocks")
 
 
 def read_arguments(
     pipe: Any, call: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the arguments of a call, and the defaults of all arguments that it takes, by name.
+    """Return the arguments of a call, and the defaults of all arguments that the call takes, both by name.
 
     Raises:
         TypeError: the call does not take these arguments.
@@ -108,11 +108,17 @@ def read_arguments(
 
 
 def begun(guard: Guard, recording: Recording, *, images: int | None = None, done: int = 0) -> Call:
-    """Return the guard's part in a call that begins, or that has already run some steps.
+    """Prepare to guard a call that begins, or that has already run some steps.
+
+    Args:
+        guard: the guard.
+        recording: recording of the call.
+        images: number of images in the batch; None to read it from the arguments.
+        done: number of steps that the call has already run.
 
     Raises:
         CannotSteer: no negative could take effect in this call.
-        RequestRefused: the policy does not allow so many questions, or refuses a picture that the call brings.
+        RequestRefused: the policy does not allow so many questions, or refuses a picture in the call's arguments.
     """
     pipe, given = recording.pipe, recording.given
     prompts, negatives, count = batch_of(type(pipe), given)

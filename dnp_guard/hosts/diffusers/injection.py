@@ -1,13 +1,14 @@
-"""Put the negative into the denoiser, evaluation by evaluation, where the proof of the call has shown that it belongs.
+"""Put negatives into the denoiser's evaluations, where the proof of the call has shown that they belong.
 
-``separate`` adds delta to the guided prediction. If the pipeline rescales or normalises the guided prediction, only the
-unconditional branch is moved, by delta over its weight, so that delta enters before that. The extra evaluation is a
-call of its own for the steered images, so that the others stay bit-identical; with ``guidance.batched`` it joins the
-pipeline's own evaluation, which is cheaper and gives that up. Beside attention the same applies to the output of
-attention, for images whose negative has a scale there.
+Guidance mode ``separate`` adds delta, the scaled difference between the negative and the unconditional prediction, to
+the guided prediction. If the pipeline rescales or normalises the guided prediction, delta has to enter before that:
+delta divided by the weight of the unconditional branch is added to that branch. The negatives are evaluated apart from
+the pipeline's own evaluation, so that images that are not steered stay bit-identical; with ``guidance.batched`` both
+are one evaluation, which is cheaper and does not keep them so. In mode ``attention``, the same is done in addition for
+images whose negative has a scale.
 
-``replace`` puts the negative into the unconditional rows of the input and costs nothing; a negative of another length
-is evaluated separately, and its output replaces the rows' output.
+Guidance mode ``replace`` puts the negative into the unconditional rows of the input and costs nothing; a negative of
+another length is evaluated separately, and its output replaces the output of these rows.
 """
 
 from __future__ import annotations
@@ -37,19 +38,19 @@ if TYPE_CHECKING:
     from dnp_guard.steering.branch import Term
 
 CONTEXT = "dnp_guard"
-"""Cache context of the extra evaluation, which keeps its cache apart from the pipeline's own."""
+"""Name of the cache context in which negatives are evaluated, apart from the pipeline's own cache."""
 
 
 class Injection:
     """Steers the images of one call by their negatives.
 
     Args:
-        settings: how a negative enters the guidance.
-        places: where the words of a negative are.
-        arithmetic: how the pipeline combines its branches.
-        channels: dimension of the denoiser's answer that holds channels, unless it is a sequence.
+        settings: guidance settings of the policy.
+        places: where a negative's words go in the denoiser's arguments.
+        arithmetic: how the pipeline combines its guidance branches.
+        channels: dimension of the denoiser's output that holds channels, unless the output is a sequence of tokens.
         call: the running call.
-        attention: evaluates the denoiser for the pipeline, steered in attention space; None if nothing is.
+        attention: evaluates the denoiser, steered in attention space; None if nothing is steered there.
     """
 
     def __init__(
@@ -82,15 +83,15 @@ class Injection:
         return {image: term for image, term in active.items() if term.scale}
 
     def in_context(self, kwargs: Mapping[str, Any]) -> None:
-        """Note the context that the pipeline passes to its denoiser's caches."""
+        """Remember the arguments with which the pipeline opens a cache context of its denoiser."""
         self._context = dict(kwargs)
 
     def evaluate(self, evaluation: Evaluation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Evaluate the denoiser for the pipeline.
+        """Evaluate the denoiser for the pipeline, steered by the active negatives; return the output.
 
         Args:
-            evaluation: the evaluation with its arguments, without output.
-            args: the arguments as the pipeline passed them.
+            evaluation: the evaluation to make, with its arguments by name.
+            args: the positional arguments as the pipeline passed them.
             kwargs: the keyword arguments as the pipeline passed them.
         """
         place, self._evaluated = self._evaluated, self._evaluated + 1
@@ -115,7 +116,7 @@ class Injection:
             return output
 
     def _plainly(self, evaluation: Evaluation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Run the pipeline's own evaluation, steered in attention if that applies."""
+        """Run the pipeline's own evaluation, steered in attention space if the call is steered there."""
         if self._attention is not None:
             return self._attention.evaluate(evaluation, args, kwargs)
         return evaluation.part(*args, **kwargs)
@@ -126,7 +127,7 @@ class Injection:
         delta, self._delta, moved, self._moved = self._delta, None, self._moved, False
         alone, self._alone = self._alone, None
         if not self._active:
-            self._branch.due(self._active)  # earlier evaluations do not serve steps after a pause
+            self._branch.due(self._active)  # drop earlier evaluations: they must not be used again after a pause
             return output
         if self._replaces:
             if evaluated <= self._places.place and not moved:
@@ -147,7 +148,7 @@ class Injection:
         return steered
 
     def _steered(self, evaluation: Evaluation, output: Any) -> Any:
-        """Take delta from an evaluation of the pipeline, and add it now if that cannot wait."""
+        """Compute delta for an evaluation of the pipeline; add it to the output, or keep it for :meth:`guided`."""
         first = arguments.first_of(output)
         start = self._own_rows(first)
         due = self._branch.due(self._active, begins=self._call.begins_step())
@@ -171,11 +172,11 @@ class Injection:
         return arguments.with_first(output, steered)
 
     def _alone_in_step(self, first: Tensor) -> bool:
-        """Return whether an evaluation is the only one of its step, and unguided."""
+        """Return whether an evaluation is the only one of its step, without guidance."""
         return len(first) != self._places.batch or self._evaluated == 0
 
     def _own_rows(self, first: Tensor) -> Sequence[int]:
-        """Return the rows, one per image, that negatives are compared with.
+        """Return the batch rows, one per image, from whose predictions those of the negatives are subtracted.
 
         Raises:
             CannotSteer: the rows cannot be identified.
@@ -189,7 +190,7 @@ class Injection:
         )
 
     def _apart(self, evaluation: Evaluation, first: Tensor, due: Sequence[tuple[int, Term]]) -> Tensor:
-        """Evaluate negatives in the given order; those of one shape together."""
+        """Evaluate negatives apart from the pipeline's own evaluation; return one prediction per negative, in order."""
         rows: dict[int, Tensor] = {}
         own = self._own_rows(first)
         with self._call.evaluating():
@@ -208,7 +209,7 @@ class Injection:
         return context
 
     def _joined(self, evaluation: Evaluation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Evaluate with the negatives' rows behind the pipeline's own, if they have the same length."""
+        """Evaluate the pipeline's and the negatives' rows in one batch; apart, if the prompts differ in length."""
         due = self._branch.due(self._active, begins=self._call.begins_step())
         rows = third_branch.rows_given(evaluation)
         own = self._places.rows if rows == self._places.batch else range(rows)
@@ -222,7 +223,7 @@ class Injection:
         return self._taken(arguments.with_first(output, first[:rows]), first[:rows], own, due, first[rows:])
 
     def _replaced(self, evaluation: Evaluation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Evaluate with the negatives in the unconditional rows."""
+        """Evaluate the denoiser for the pipeline, with the negatives in the unconditional rows."""
         try:
             if third_branch.rows_given(evaluation) != self._places.batch:
                 raise _no_slot()  # noqa: TRY301 (reported like any other failure)

@@ -1,4 +1,4 @@
-"""Find the pictures that a call brings in its own arguments, whatever the pipeline names them."""
+"""Find the pictures in the arguments of a pipeline's call, whatever the pipeline names them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from dnp_guard.guard import Guard
 
 Picture = Sequence[Image.Image]
-"""One picture of a call: the picture itself, some frames of a video, or nothing if it cannot be shown."""
+"""One picture in a call's arguments: the picture itself, some frames of a video, or nothing if it cannot be shown."""
 
 _PICTURED = ("image", "video", "frame")
 """Parts of the names of arguments whose tensors are pictures."""
@@ -31,13 +31,13 @@ _COLOURS = (1, 3)
 
 
 def ask_inputs(guard: Guard, driver: Driver, given: Mapping[str, Any], images: int) -> None:
-    """Query the pictures of a call before its first step, if the policy does so.
+    """Query the VLM about the pictures in a call's arguments before its first step, if the policy requires that.
 
     Args:
         guard: the guard.
-        driver: driver of the generation.
-        given: arguments of the call by name.
-        images: number of images that it makes.
+        driver: driver of the generation, which makes the queries.
+        given: arguments of the call, by name.
+        images: number of images that the call makes.
 
     Raises:
         RequestRefused: the policy refuses a picture.
@@ -56,7 +56,7 @@ def ask_inputs(guard: Guard, driver: Driver, given: Mapping[str, Any], images: i
 
 
 def brought(given: Mapping[str, Any], images: int) -> list[tuple[Picture, Collection[int] | None]]:
-    """Return the pictures of a call, and for every picture the images that are made from it; None for all.
+    """Return the pictures in a call's arguments, each with the indices of the images made from it; None for all images.
 
     Arguments named as masks are not pictures. A tensor is a picture if its name says so; latents and embeddings cannot
     be shown. A list or batch with as many pictures as there are prompts has one per prompt.
@@ -76,7 +76,7 @@ def brought(given: Mapping[str, Any], images: int) -> list[tuple[Picture, Collec
 
 
 def _pictures(name: str, value: Any) -> list[Picture]:
-    """Return the pictures in a value, in order; those of a video together."""
+    """Return the pictures inside an argument, in order; the frames of a video are one picture."""
     if isinstance(value, Image.Image):
         return [[value.convert("RGB")]]
     if isinstance(value, np.ndarray | torch.Tensor):
@@ -94,7 +94,7 @@ def _pictures(name: str, value: Any) -> list[Picture]:
 
 
 def _some(pictures: Sequence[Picture]) -> Picture:
-    """Return some frames of a video whose frames were taken as separate pictures."""
+    """Choose some frames of a video, whose frames are given as separate pictures, and return them as one picture."""
     return [pictures[frame][0] for frame in frames(len(pictures))]
 
 

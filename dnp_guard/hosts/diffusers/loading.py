@@ -1,4 +1,4 @@
-"""Load a pipeline by the name that commands accept."""
+"""Load a pipeline by the name that is given on the command line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dnp_guard.glyphs.loading import MODELS, load_embedded
 
 
 def load_model(model: str) -> Any:
-    """Load a pipeline from a folder, from a cached hub id, or an embedded one: ``glyphs``, ``glyphs-fast``.
+    """Load a pipeline: from a folder, by a cached hub id, or one that the package ships, ``glyphs`` or ``glyphs-fast``.
 
     Raises:
         DnpGuardError: there is no such pipeline.

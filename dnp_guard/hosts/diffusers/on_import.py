@@ -1,4 +1,4 @@
-"""Put ``callback_on_step_end`` on ``DiffusionPipeline``: now, or when diffusers is imported."""
+"""Give ``DiffusionPipeline`` the attribute ``callback_on_step_end``: now, or as soon as diffusers is imported."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MODULES = {
     "diffusers.pipelines.pipeline_utils": "put_attribute",
     "diffusers.modular_pipelines.modular_pipeline": "put_attribute_on_modular",
 }
-"""Modules that define a pipeline class, and the function of ``attach`` to run once each is imported."""
+"""Modules that define a pipeline class, and the function of ``attach`` to run as soon as the module is imported."""
 
 
 def install(guards: type) -> None:

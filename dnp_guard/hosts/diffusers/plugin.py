@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @hookimpl
 def dnp_guard_attach(guard: Guard, target: Any) -> Callable[[], None] | None:
-    """Attach to a pipeline, ordinary or modular; no target can be one while diffusers is not imported."""
+    """Attach a guard to a pipeline, ordinary or modular, and return a function that detaches it; None for others."""
     if not any(isinstance(target, kind) for kind in _kinds()):
         return None
     from dnp_guard.hosts.diffusers.attach import attach  # noqa: PLC0415 (imports diffusers)

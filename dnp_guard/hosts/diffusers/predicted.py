@@ -1,4 +1,4 @@
-"""A step's prediction as the driver sees it; every part is computed only on request."""
+"""Show the prediction of a step to the driver, which makes the queries; pictures are decoded only on request."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 class PredictingCall(Protocol):
-    """Interface of the running call for the views of its steps.
+    """The part of a guarded call that :class:`Predicted` uses.
 
     Attributes:
         guard: the guard.
-        driver: driver of the generation.
-        begun: facts proven before the first step; None before it.
-        compared: reduced form of the last prediction that was decoded; None before one was.
+        driver: driver of the generation, which makes the queries.
+        begun: facts that are known before the first step; None as long as they are not.
+        compared: coarse form of the last prediction that was decoded; None if none was.
     """
 
     guard: Guard
@@ -34,15 +34,15 @@ class PredictingCall(Protocol):
     compared: Tensor | None
 
     def decoded(self, latents: Tensor) -> list[Image]:
-        """Decode latents as the policy requires."""
+        """Decode latents to pictures, as the policy's ``preview`` requires."""
 
 
 @dataclass(frozen=True, slots=True)
 class Predicted(View):
-    """The prediction x̂0 of one step.
+    """The clean images x̂0 that one step predicts, as latents.
 
     Attributes:
-        call: the call.
+        call: the running call.
         step: the step, with its prediction.
     """
 
@@ -50,16 +50,16 @@ class Predicted(View):
     step: Step
 
     def pictures(self) -> list[Image]:
-        """Decode x̂0 as the policy requires."""
+        """Decode the prediction to pictures, as the policy's ``preview`` requires."""
         self.call.compared = coarse(self.step.prediction)
         return self.call.decoded(self.step.prediction)
 
     def likeness(self) -> list[float]:
-        """Return the cosine of x̂0, averaged over 2x2 latents, with the last x̂0 that was decoded."""
+        """Return the cosine similarity of each prediction to the last one that was decoded; empty without one."""
         return similarity(self.step.prediction, self.call.compared)
 
     def nearness(self) -> list[dict[str, float]]:
-        """Return the probe's nearness per image and category; empty without a probe."""
+        """Return the probe's nearness per image and category: from 1 on a query is needed; empty without a probe."""
         call, step = self.call, self.step
         rule, probe = call.driver.policy.queries.skip_probe, call.guard.probe
         if probe is None or rule is None or step.total is None or call.begun is None:

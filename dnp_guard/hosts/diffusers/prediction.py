@@ -1,8 +1,9 @@
-"""The clean image predicted at a step, x̂0 (``pred_original_sample``), from the guided model output.
+"""Compute the clean image predicted at a step, x̂0 (``pred_original_sample``), from the guided model output.
 
-``SPACES`` holds how a scheduler class mixes image and noise, x = alpha x0 + sigma noise; ``KINDS`` holds what a model
-of a ``prediction_type`` returns. ``predict`` looks up both. Nothing is read from a scheduler's output, because several
-schedulers return something else there (TCD, DEIS, the noise-predicting DPM solvers).
+``SPACES`` defines how a scheduler class mixes image and noise, x = alpha x0 + sigma noise; ``KINDS`` defines how x0
+follows from the model's output under a ``prediction_type``. ``predict`` looks up both. Nothing is read from a
+scheduler's output, because several schedulers return something else there (TCD, DEIS, the noise-predicting DPM
+solvers).
 """
 
 from __future__ import annotations
@@ -35,12 +36,15 @@ def cosine(scheduler: Any, timestep: Any) -> tuple[float, float]:
 
 
 def exploding(scheduler: Any, timestep: Any) -> tuple[float, float]:
-    """Return alpha = 1 and sigma from the table (Karras et al., arXiv 2206.00364)."""
+    """Return alpha = 1, and sigma from the scheduler's table (Karras et al., arXiv 2206.00364)."""
     return 1.0, _level(scheduler, timestep)
 
 
 def preserving(scheduler: Any, timestep: Any) -> tuple[float, float]:
-    """Read sigma / alpha with alpha^2 + sigma^2 = 1 (Lu et al., arXiv 2211.01095), or flow sigmas, from the table."""
+    """Return alpha and sigma with alpha^2 + sigma^2 = 1 (Lu et al., arXiv 2211.01095), or those of a flow.
+
+    The scheduler's table holds sigma / alpha, or the flow's sigmas.
+    """
     if _flows(scheduler):
         return flow(scheduler, timestep)
     level = _level(scheduler, timestep)
@@ -49,13 +53,13 @@ def preserving(scheduler: Any, timestep: Any) -> tuple[float, float]:
 
 
 def flow(scheduler: Any, timestep: Any) -> tuple[float, float]:
-    """Return alpha = 1 - sigma (rectified flow: Liu et al., arXiv 2209.03003; Lipman et al., arXiv 2210.02747)."""
+    """Return alpha = 1 - sigma, and sigma (rectified flow: Liu et al., arXiv 2209.03003; Lipman et al., 2210.02747)."""
     sigma = _level(scheduler, timestep)
     return (sigma, 1 - sigma) if _inverted(scheduler) else (1 - sigma, sigma)
 
 
 def trigonometric(_: Any, timestep: Any) -> tuple[float, float]:
-    """Return alpha = cos t, sigma = sin t (Lu and Song, arXiv 2410.11081)."""
+    """Return alpha = cos t and sigma = sin t (Lu and Song, arXiv 2410.11081)."""
     t = float(torch.as_tensor(timestep).flatten()[0])
     return math.cos(t), math.sin(t)
 
@@ -82,7 +86,7 @@ def from_flow(x: Tensor, v: Tensor, _alpha: float, sigma: float) -> Tensor:
 
 
 def from_inverted_flow(x: Tensor, v: Tensor, _alpha: float, sigma: float) -> Tensor:
-    """Return x0 = x + sigma v with v = x0 - noise, as under ``invert_sigmas``, whose table holds 1 - sigma."""
+    """Return x0 = x + sigma v with v = x0 - noise, for schedulers with ``invert_sigmas``, whose table has 1 - sigma."""
     return x + sigma * v
 
 
@@ -176,7 +180,7 @@ SPACES: dict[str, _Row] = {
 
 
 def check(scheduler: Any) -> None:
-    """Check that predictions of a scheduler are known.
+    """Check that the clean image can be computed from a model's output under a scheduler.
 
     Raises:
         CannotSteer: the scheduler's class, or its kind of prediction, is not known.
@@ -199,14 +203,14 @@ def predict(scheduler: Any, output: Tensor, timestep: Any, sample: Tensor) -> tu
     """Predict the clean latents of one step, before ``scheduler.step`` is called.
 
     Args:
-        scheduler: as the pipeline holds it, with its timesteps set.
+        scheduler: scheduler of the pipeline, with its timesteps set.
         output: the guided model output, [B, ...]; learned variances behind the channels of x_t are ignored.
         timestep: timestep of this step.
         sample: x_t, [B, ...].
 
     Returns:
-        x̂0, [B, ...], at least float32, and the noise level in the scheduler's own terms: sigma for flows, sigma / alpha
-        otherwise, None if there is only noise.
+        x̂0, [B, ...], at least float32, and the noise level in the scheduler's own terms: sigma for flows, otherwise
+        sigma / alpha; None if there is only noise.
     """
     row, kind = SPACES[type(scheduler).__name__], _kind(scheduler)
     alpha, sigma = row.space(scheduler, timestep)
@@ -223,10 +227,10 @@ def predict(scheduler: Any, output: Tensor, timestep: Any, sample: Tensor) -> tu
 
 
 def levels(scheduler: Any, places: Iterable[int]) -> tuple[float, ...]:
-    """Return the noise fractions, σ/(α+σ), at the start of steps: 1 for pure noise; with flow matching σ itself.
+    """Return the fractions of noise, σ/(α+σ), at the start of steps: 1 for pure noise; with flow matching σ itself.
 
     Args:
-        scheduler: with its timesteps set.
+        scheduler: scheduler with its timesteps set.
         places: indices of the steps' timesteps.
     """
     space = SPACES[type(scheduler).__name__].space
@@ -260,7 +264,7 @@ def _inverted(scheduler: Any) -> bool:
 
 
 def _level(scheduler: Any, timestep: Any) -> float:
-    """Return the noise level of the model's last evaluation, half steps included."""
+    """Return the scheduler's sigma at the model's last evaluation, which can be inside a step."""
     index = _index(scheduler, timestep)
     if getattr(scheduler, "state_in_first_order", True):
         return float(scheduler.sigmas[index])

@@ -1,8 +1,8 @@
 """Repeat a pipeline's call, for images that the policy gives a retry.
 
-The whole call is repeated from the caller's own seed, so that every image starts from the noise that it had. Images
-that are not retried are drawn unsteered, and thrown away. The caller's generators and the global random numbers end as
-after one call. The caller's callback sees a retry like any other call.
+The whole call is repeated from the caller's own seed, so that every image starts from the same noise as before. Images
+that are not retried are drawn without steering, and thrown away. The caller's generators and the global random numbers
+end as after one call. The caller's callback is called in a retry as in any other call.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Redrawn:
-    """A call that can be repeated.
+    """A guarded call that can be repeated, to draw images again.
 
     Attributes:
-        guarded: the guard's part in it.
+        guarded: the guarded call.
         call: the pipeline's own ``__call__``.
-        kwargs: its arguments, with the caller's callbacks covered.
-        kind: its ``output_type``.
+        kwargs: arguments of the call; the caller's callbacks in them see only as much as the policy allows.
+        kind: ``output_type`` of the call.
     """
 
     guarded: Call
@@ -41,7 +41,7 @@ class Redrawn:
         return result.pictures()
 
     def draw(self, images: tuple[int, ...], /) -> Output:
-        """Repeat the call with the same arguments."""
+        """Repeat the call with the same arguments, from the same seed, and return its result."""
         recording = self.guarded.recording
         self.guarded.begin_again()
         with recording.once_more(self.kwargs) as kwargs:
@@ -52,5 +52,5 @@ class Redrawn:
                 self.guarded.remove()
 
     def merged(self, result: Output, drawn: Output, images: tuple[int, ...], /) -> Output:
-        """Copy the given images of a new result into a result."""
+        """Return the earlier result with the given images replaced by those of the new result."""
         return result.merged(drawn, images)

@@ -1,4 +1,4 @@
-"""Describe a call of a pipeline for the session and the record."""
+"""Describe a call of a pipeline for the policy and the audit record: host, prompts, number of images, settings."""
 
 from __future__ import annotations
 
@@ -20,12 +20,15 @@ _COUNTS = ("num_images_per_prompt", "num_videos_per_prompt")
 
 
 def host_of(pipe: Any) -> dict[str, str]:
-    """Return the facts about diffusers and the pipeline for the record, ``host{name, version, target}``."""
+    """Return the facts about diffusers and the pipeline for the audit record, ``host{name, version, target}``."""
     return {"name": "diffusers", "version": metadata.version("diffusers"), "target": type(pipe).__name__}
 
 
 def batch_of(kind: type, given: Mapping[str, Any]) -> tuple[tuple[str, ...], list[str] | None, int]:
-    """Return prompts and negatives, one per image, and the number of images that a class makes in a call."""
+    """Return a call's prompts and negative prompts, one per image, and the number of images that the call makes.
+
+    The negative prompts are None if the call has only their embeddings.
+    """
     prompt, embeds = _text(prompt_of(given)[1]), given.get("prompt_embeds")
     per_prompt = 1 if _makes_one(kind) else int(next((given[name] for name in _COUNTS if given.get(name)), 1))
     texts = [prompt] if isinstance(prompt, str) else list(prompt or ())
@@ -41,7 +44,7 @@ def batch_of(kind: type, given: Mapping[str, Any]) -> tuple[tuple[str, ...], lis
 
 @cache
 def _makes_one(kind: type) -> bool:
-    """Return whether a class makes one item per prompt, whatever the call asks for."""
+    """Return whether a pipeline class makes one image per prompt, even if a call asks for more."""
     try:
         source = inspect.getsource(kind.__call__)
     except (OSError, TypeError):
@@ -55,7 +58,7 @@ def _text(prompt: Any) -> Any:
 
 
 def run_of(pipe: Any, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of a call for the record, ``run{…}``; settings that are not known are left out."""
+    """Return the settings of a call for the audit record, ``run{…}``; settings that are not known are left out."""
     generator = given.get("generator")
     generators = generator if isinstance(generator, list) else [generator] if generator is not None else []
     seeds = [source.initial_seed() for source in generators]
@@ -73,7 +76,7 @@ def run_of(pipe: Any, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _hash(latents: Any) -> str | None:
-    """Return the SHA-256, in hexadecimal, of latents passed to the call, as little-endian float32; None if none."""
+    """Return the SHA-256, in hexadecimal, of latents as little-endian float32; None for anything but a tensor."""
     if not isinstance(latents, torch.Tensor):
         return None
     values = latents.detach().to("cpu", torch.float32).contiguous().numpy()

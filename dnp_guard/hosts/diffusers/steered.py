@@ -1,4 +1,4 @@
-"""Interface of the running call for the code that steers its denoiser."""
+"""Interface of a guarded call for the code that steers its denoiser."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class SteeredCall(Protocol):
-    """The running call, as its injections need it.
+    """The part of a guarded call that the steering of its denoiser uses.
 
     Attributes:
         held: the negatives in force.
@@ -23,7 +23,7 @@ class SteeredCall(Protocol):
         """Return whether the running evaluation begins a step and is not a sub-step of one."""
 
     def evaluating(self) -> AbstractContextManager[None]:
-        """Measure an evaluation of the guard; one inside the pipeline's batch cannot be measured separately."""
+        """Measure the time of an evaluation that the guard adds; do not use it for one inside the pipeline's batch."""
 
     def failed(self, error: Exception) -> None:
-        """Note an evaluation that raised; the step goes on unsteered."""
+        """Record that steering an evaluation raised an error; the step goes on without steering."""

@@ -1,4 +1,4 @@
-"""Track the progress of a call, in the scheduler's own sub-steps."""
+"""Track the progress of a call in sub-steps (calls of its scheduler's ``step``; Heun's method has two per step)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Substeps:
-    """Counts the sub-steps of one call.
+    """Counts the sub-steps of one call: each is one call of the scheduler's ``step``.
 
     Args:
         recording: recording of the call.
@@ -36,12 +36,12 @@ class Substeps:
 
     @property
     def none(self) -> bool:
-        """Whether no sub-step has run."""
+        """Whether no sub-step has run yet."""
         return not self._done
 
     @property
     def step(self) -> tuple[int, int]:
-        """The numbers of the running step and sub-step."""
+        """The numbers, from 0, of the running step and of the sub-step in it."""
         return divmod(self._done, self._order)
 
     @property
@@ -56,7 +56,7 @@ class Substeps:
 
     @property
     def levels(self) -> tuple[float, ...]:
-        """The noise fraction at the start of each step."""
+        """The fraction of noise at the start of each step, 1 for pure noise."""
         first = len(self.stepping.timesteps) - self._timesteps
         return prediction.levels(self.stepping, range(first, first + self._timesteps, self._order))
 
@@ -67,7 +67,7 @@ class Substeps:
 
     @property
     def complete(self) -> bool:
-        """Whether the noise is removed completely."""
+        """Whether all steps ran, and removed the noise completely."""
         return self.ran_through and not self._ends_early
 
     @property
@@ -93,6 +93,6 @@ class Substeps:
 
     @property
     def _ends_early(self) -> bool:
-        """Whether the call ends before its images are denoised, by the pipeline's own rule."""
+        """Whether the call's own argument ``denoising_end`` ends it before the images are fully denoised."""
         end = self._recording.given.get("denoising_end")
         return isinstance(end, float) and 0 < end < 1

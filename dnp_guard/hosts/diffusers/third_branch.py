@@ -1,4 +1,4 @@
-"""Inputs of a third branch: a negative in place of the empty prompt, only for the steered images."""
+"""Build the denoiser's inputs for a third guidance branch, which has the negatives of the steered images as prompts."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
     from dnp_guard.steering.branch import Term
 
     Own = Mapping[int, int] | Sequence[int]
-    """The row of each image."""
+    """Batch row of each image, by the image's index."""
     Due = Sequence[tuple[int, Term]]
-    """Images and their terms."""
+    """Indices of images, with the negatives to evaluate for them."""
 
 
 def inputs(evaluation: Evaluation, places: Places, batch: int, own: Own, due: Due) -> Mapping[str, Any]:
-    """Return the inputs for evaluating some images with their negatives.
+    """Return the denoiser's inputs to evaluate some images with their negatives.
 
     Args:
         evaluation: the pipeline's own evaluation.
-        places: where the words are.
+        places: where a negative's words go in the inputs.
         batch: number of rows of the pipeline's own evaluation.
-        own: rows, by image, that the negatives' rows are modelled on.
-        due: images and terms; their conditionings have one shape.
+        own: row of each image, which the negative's row copies except for the words.
+        due: images and their negatives, whose conditionings have the same shape.
     """
     per = frozenset(slot.per for slot in places.slots if slot.per > 1)
     rows = Rows([own[image] for image, _ in due], batch, per, next(iter(evaluation.given)))
@@ -44,7 +44,7 @@ def inputs(evaluation: Evaluation, places: Places, batch: int, own: Own, due: Du
 
 
 def alike(due: Due) -> Iterator[list[int]]:
-    """Yield the positions of terms that can be evaluated together, because their conditionings have one shape."""
+    """Yield groups of positions in ``due`` whose negatives can be evaluated together, because they have one shape."""
     groups: dict[Any, list[int]] = {}
     for place, (image, term) in enumerate(due):
         shapes = tuple((path, _shape(value)) for path, value in term.conditioning.of(image).items())
@@ -59,7 +59,7 @@ def joins(places: Places) -> bool:
 
 
 def joined(evaluation: Evaluation, places: Places, batch: int, own: Sequence[int], due: Due) -> Any:
-    """Return the inputs with the negatives' rows behind the pipeline's own; None if their lengths differ."""
+    """Return the denoiser's inputs with the negatives' rows after the pipeline's own; None if prompt lengths differ."""
     if len(list(alike(due))) > 1:
         return None
     more = inputs(evaluation, places, batch, own, due)
@@ -70,9 +70,9 @@ def joined(evaluation: Evaluation, places: Places, batch: int, own: Sequence[int
 
 
 def overwritten(evaluation: Evaluation, places: Places, due: Due) -> Mapping[str, Any] | None:
-    """Return the inputs with the negatives in their unconditional rows; None if their lengths differ.
+    """Return the denoiser's inputs with the negatives in the unconditional rows; None if prompt lengths differ.
 
-    A mask can make the lengths differ too: some denoisers lay out the whole batch by its longest prompt.
+    Different masks mean different lengths, too: some denoisers lay out the whole batch by its longest prompt.
     """
     given = evaluation.given
     for slot in places.slots:
@@ -98,7 +98,7 @@ def rows_given(evaluation: Evaluation) -> int:
 
 
 def _together(slot: Slot, values: Sequence[Any]) -> Any:
-    """Join one argument of several negatives."""
+    """Join the values of one argument for several negatives into one batch."""
     if slot.listed:
         return [row for value in values for row in value]
     if slot.dim is None or not isinstance(values[0], torch.Tensor):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from dnp_guard.guard import Guard
 
 _STEPS: Final = 3
-"""One step with a look and two steered ones, of which the second may reuse the first's evaluation."""
+"""One step with a query, and two steered ones; the second of these can reuse the first one's evaluation."""
 
 
 class _Sees:
@@ -34,17 +34,17 @@ class _Sees:
 
 
 def warm_up(guard: Guard, pipe: Any, *args: Any, **kwargs: Any) -> None:
-    """Run a call twice in a few steps, steered in one image and in all, and discard the results.
+    """Run a call twice with a few steps, steered in one image and then in all images, and discard the results.
 
-    A denoiser with ``torch.compile`` compiles for every batch size that is new to it. The negative of one image makes
-    such a batch, and those of several images another; after this, no guarded call has to compile for either. Nothing is
-    queried, recorded or counted, and the global random numbers stay as they are.
+    A denoiser with ``torch.compile`` compiles for every new batch size. Evaluating the negative of one image is such a
+    batch size, and evaluating those of all images is another; after this, no guarded call has to compile for either.
+    The VLM is not queried, nothing is recorded or counted, and the global random numbers stay as they are.
 
     Args:
         guard: guard whose policy defines how negatives enter the guidance.
         pipe: the pipeline, attached or not; its own guard stays attached.
-        args: arguments of the call, as requests make it: the same number of prompts and the same size.
-        kwargs: keyword arguments of the call; ``num_inference_steps`` is set.
+        args: positional arguments of the call, with the number of prompts and the image size of later calls.
+        kwargs: keyword arguments of the call; ``num_inference_steps`` is overridden.
 
     Raises:
         CannotSteer: no negative could take effect in this call.
@@ -61,7 +61,7 @@ def warm_up(guard: Guard, pipe: Any, *args: Any, **kwargs: Any) -> None:
 
 
 def _warming(policy: Policy) -> Policy:
-    """Return a policy that steers like another one from the first step on, whatever is seen."""
+    """Return a policy with another policy's guidance that steers by made-up words from the first step on."""
     return Policy.model_validate(
         {
             "format": 1,

@@ -23,19 +23,19 @@ _OF_NO_IMAGE = frozenset(
 """Arguments that hold positions, whose number may happen to equal the number of images."""
 
 _FEATURES = 4
-"""Least dimensions of a tensor with several rows per output row that holds features of frames."""
+"""Least number of dimensions of a tensor that holds features of frames, with several rows per output row."""
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """One evaluation of a denoiser by its pipeline.
+    """One evaluation (forward pass) of a denoiser by its pipeline.
 
     Attributes:
         name: name of the denoiser in the pipeline.
         part: the denoiser.
-        given: its arguments by name.
+        given: arguments of the denoiser, by name.
         by_place: names of the arguments that were passed by position.
-        output: its output; None before it is evaluated.
+        output: output of the denoiser; None before it is evaluated.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Evaluation:
     output: Any = None
 
     def again(self, given: Mapping[str, Any]) -> Any:
-        """Evaluate with other arguments, passed in the same way as the pipeline's."""
+        """Evaluate the denoiser with other arguments, by position or by name as the pipeline passed its own."""
         more = dict(given)
         args = [more.pop(name) for name in self.by_place]
         return self.part(*args, **more)
@@ -76,7 +76,7 @@ def kept(value: Any) -> Any:
 
 
 def leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
-    """Yield everything inside dictionaries, lists and tuples, with its path."""
+    """Yield every value inside nested dictionaries, lists and tuples, with its path."""
     if isinstance(value, dict):
         for key, item in value.items():
             yield from leaves(item, (*path, key))
@@ -100,7 +100,7 @@ def same(one: Any, other: Any) -> bool:
 
 
 def differing(one: Any, other: Any) -> list[Path]:
-    """Return the paths at which two values differ."""
+    """Return the paths at which two nested values differ."""
     first, second = dict(leaves(one)), dict(leaves(other))
     missing = object()
     return [
@@ -133,13 +133,13 @@ def replaced(value: Any, path: Path, new: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Selects rows of an evaluation.
+    """Selects some batch rows from the arguments of a denoiser's evaluation.
 
     Attributes:
-        rows: indices into the rows of its output.
-        batch: number of rows of its output.
+        rows: indices of the rows to select, as in the evaluation's output.
+        batch: number of rows of the evaluation's output.
         per: possible numbers of rows per output row, for arguments that have several.
-        latents: name of the latents, which may be a list with one element per row.
+        latents: name of the latents argument, which can be a list with one element per row.
     """
 
     rows: Sequence[int]
@@ -148,7 +148,7 @@ class Rows:
     latents: str = ""
 
     def of(self, value: Any, path: Path = ()) -> Any:
-        """Return these rows of everything inside a value that has one row per output row, and the rest unchanged."""
+        """Return a nested value with only the selected rows; parts of it without rows of the batch are unchanged."""
         if path and path[-1] in _OF_NO_IMAGE:
             return value
         if isinstance(value, torch.Tensor):
@@ -174,12 +174,12 @@ class Rows:
 
 
 def _is_features(value: Any) -> bool:
-    """Return whether a value holds features of all rows, like a layer's, rather than of one row."""
+    """Return whether a value holds features of all batch rows, as the output of a layer does, not those of one row."""
     return isinstance(value, torch.Tensor) and value.ndim >= _FEATURES
 
 
 def keeps(evaluation: Evaluation) -> str:
-    """Return the name of something that a denoiser keeps from one evaluation to the next; empty if there is none."""
+    """Return the name of a cache or state that a denoiser keeps between evaluations; empty if there is none."""
     output = evaluation.output
     values = () if isinstance(output, torch.Tensor) else output if isinstance(output, tuple) else output.values()
     plain = torch.Tensor | list | tuple | dict | type(None)
@@ -223,7 +223,7 @@ def mapped(output: Any, change: Callable[[Tensor], Tensor]) -> Any:
 
 
 def appended(value: Any, more: Any, batch: int) -> Any:
-    """Append the rows of its counterpart in ``more`` to every tensor of that batch size inside a value."""
+    """Append rows to every tensor inside a value that has ``batch`` rows, from the same place in ``more``."""
     if isinstance(value, torch.Tensor):
         return torch.cat([value, more]) if value.ndim and value.shape[0] == batch else value
     if isinstance(value, dict):

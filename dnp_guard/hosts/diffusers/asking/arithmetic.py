@@ -1,4 +1,4 @@
-"""Find out what a pipeline computes from its denoiser's answers, by running its own arithmetic on made-up answers."""
+"""Find out how a pipeline combines its denoiser's outputs, by running its own arithmetic on made-up outputs."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ _CLOSE = 2e-2
 
 @dataclass(frozen=True, slots=True)
 class Arithmetic:
-    """How the pipeline computes the guided prediction from the denoiser's answers.
+    """How a pipeline computes the guided prediction, which its scheduler gets, from the denoiser's outputs.
 
     Attributes:
-        sign: sign of the guided prediction that the scheduler gets, relative to the denoiser's answers.
-        weight: None if a tensor that is added to all branches is added to the guided prediction as it is; otherwise
-            the weight of the unconditional branch.
-        shape: shape of the guided prediction, [B, ...]; it may be a part of an answer.
-        order: index in an answer of every number of the guided prediction; None if the prediction is the beginning of
-            the answer, or the whole answer in another shape.
-        last: whether the guided prediction is the last tokens of an answer, as when words come first, not the first.
+        sign: 1, or -1 if the guided prediction has the opposite sign of the denoiser's outputs.
+        weight: weight of the unconditional branch, to whose output the steering is added; None if the steering is added
+            to the guided prediction itself.
+        shape: shape of the guided prediction, [B, ...]; it can be a part of an output.
+        order: for every number of the guided prediction, its index in an output; None if the prediction is the
+            beginning of the output, or the whole output in another shape.
+        last: whether the guided prediction is the last tokens of an output, because text tokens come first.
     """
 
     sign: int
@@ -46,7 +46,7 @@ class Arithmetic:
     last: bool = False
 
     def cut(self, value: Tensor) -> Tensor:
-        """Return the tokens and channels of a denoiser's answer that the scheduler gets, in the scheduler's form."""
+        """Return the tokens and channels of a denoiser's output that the scheduler gets, in the scheduler's shape."""
         if self.order is not None:
             return value.flatten(1)[:, self.order].view(-1, *self.shape[1:])
         if value.ndim != len(self.shape):
@@ -54,7 +54,7 @@ class Arithmetic:
         return value[_corner(self.shape, last=self.last)]
 
     def spread(self, part: Tensor, like: Tensor) -> Tensor:
-        """Return the reverse of :meth:`cut`: a denoiser's answer that is zero outside the part, [len(part), ...]."""
+        """Reverse :meth:`cut`: return a tensor in the shape of a denoiser's output that is zero outside the part."""
         whole = like.new_zeros(len(part), *like.shape[1:])
         if self.order is not None:
             whole.flatten(1)[:, self.order] = part.flatten(1).to(like)
@@ -64,11 +64,14 @@ class Arithmetic:
 
 
 def ask(own: FirstStep, made: Ask) -> Arithmetic:
-    """Run the arithmetic on very different branches, and then with the same tensor added to all of them.
+    """Determine how a pipeline combines the outputs of its branches, all but the weight of the unconditional branch.
+
+    The pipeline's own arithmetic runs on very different made-up outputs, and then on the same outputs with one tensor
+    added to all of them; the difference shows how the tensor arrives in the guided prediction.
 
     Args:
         own: the first step of the call.
-        made: runs a copy whose denoiser gives the answers that it is told to; returns the guided prediction.
+        made: runs the call on a copy whose denoiser returns given outputs; returns the guided prediction.
 
     Raises:
         CannotSteer: the added tensor cannot be traced to the guided prediction.
@@ -95,15 +98,15 @@ def ask(own: FirstStep, made: Ask) -> Arithmetic:
 
 
 def _answered(made: Ask, answers: Sequence[Tensor]) -> Tensor:
-    """Return the guided prediction of a copy whose denoiser gives these answers, one per evaluation."""
+    """Return the guided prediction of a copy whose denoiser returns these outputs, one per evaluation."""
     return made(lambda place, output: arguments.with_first(output, answers[place]))
 
 
 def _order(guided: Tensor, answer: Tensor, made: Ask) -> Tensor | None:
-    """Return where each number of the guided prediction is in an answer; None if its shape tells.
+    """Return the index in a denoiser's output of every number of the guided prediction; None if the shapes tell it.
 
     Raises:
-        CannotSteer: the guided prediction is not made of the answer's numbers.
+        CannotSteer: the guided prediction does not consist of the output's numbers.
     """
     of_answer, of_guided = answer.shape[1:], guided.shape[1:]
     if len(of_answer) == len(of_guided):
@@ -125,7 +128,11 @@ def _order(guided: Tensor, answer: Tensor, made: Ask) -> Tensor | None:
 
 
 def weighed(arithmetic: Arithmetic, places: Places, own: FirstStep, made: Ask) -> Arithmetic:
-    """Determine the weight of the unconditional branch, with two patterns that have equal norms and deviations."""
+    """Return the arithmetic with the weight of the unconditional branch; None if there is no guidance or no clear one.
+
+    The unconditional branch gets another pattern of numbers than the other branches. Both patterns have equal norms and
+    deviations, so that a pipeline that rescales or normalises treats them alike.
+    """
     if places.of_step == places.branches == 1:  # there is no guidance
         return replace(arithmetic, weight=None)
     answers = [arguments.first_of(evaluation.output) for evaluation in own.evaluations]
@@ -147,12 +154,12 @@ def weighed(arithmetic: Arithmetic, places: Places, own: FirstStep, made: Ask) -
 
 
 def _like_answers(answers: Sequence[Tensor], images: int, *, last: bool) -> list[Tensor]:
-    """Return the same random numbers for every branch of every answer, as large as the answers.
+    """Return tensors in the shapes of a denoiser's outputs, with the same random numbers for every branch.
 
     Args:
-        answers: answers of a step.
+        answers: the denoiser's outputs in a step.
         images: number of images in the batch.
-        last: whether the numbers go into the last tokens of a larger answer, rather than the first.
+        last: whether the numbers go into the last tokens of a larger output, rather than the first.
     """
     one = _random(min(answers, key=lambda answer: answer[0].numel())[:images], -1)
     made = []
@@ -164,7 +171,7 @@ def _like_answers(answers: Sequence[Tensor], images: int, *, last: bool) -> list
 
 
 def _corner(shape: Sequence[int], *, last: bool) -> tuple[slice, ...]:
-    """Return slices for the part of a larger tensor with a given shape, except for rows: its first or last tokens."""
+    """Return slices that cut a larger tensor to a shape, except for its rows: to its first or its last tokens."""
     first = [slice(size) for size in shape[1:]]
     return (slice(None), slice(-shape[1], None), *first[1:]) if last else (slice(None), *first)
 
@@ -176,7 +183,7 @@ def _random(like: Tensor, seed: int) -> Tensor:
 
 
 def _pattern(like: Tensor, signs: Sequence[int]) -> Tensor:
-    """Return signs that repeat along the last dimension."""
+    """Return a tensor in the shape of another one, with signs that repeat along the last dimension."""
     row = torch.tensor(signs, dtype=torch.float32, device=like.device).repeat(like.shape[-1] // len(signs) + 1)
     return row[: like.shape[-1]].expand(like.shape).clone()
 

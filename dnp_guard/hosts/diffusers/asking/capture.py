@@ -1,4 +1,4 @@
-"""Capture what a pipeline gives its denoiser, by running its own call on a copy up to a scheduler step."""
+"""Capture the arguments that a pipeline gives its denoiser, by running its own call on a copy up to its first step."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class FirstStep:
-    """The first step of a call.
+    """The first step of a call: the evaluations before it, and the arguments of the scheduler's step.
 
     Attributes:
-        evaluations: evaluations of all parts that take the time, or of the denoiser alone, in order.
+        evaluations: evaluations of all parts that take a timestep, or of the denoiser alone, in order.
         output: model output that the scheduler got.
         sample: x_t, as the scheduler got it.
         scheduler: name of the scheduler that steps.
-        rehearsed: how many of the evaluations, the last ones, only a copy has made so far.
+        rehearsed: number of the last evaluations that the call itself has not made yet, but only a copy of it.
     """
 
     evaluations: Sequence[Evaluation]
@@ -46,13 +46,14 @@ def capture(
     change: Mapping[str, Any] | None = None,
     outputs: Callable[[int, Any], Any] | None = None,
 ) -> FirstStep:
-    """Run a copy to its first step; its denoiser gives prepared answers, and is not evaluated.
+    """Run the call on a copy up to its first step; prepared outputs take the place of the denoiser's evaluations.
 
     Args:
         recording: recording of the call.
         known: the first step of the call itself.
-        change: other arguments of the call.
-        outputs: maps the number of an evaluation and the output in the call itself to the output in the copy.
+        change: arguments in place of the recorded ones.
+        outputs: maps the number of an evaluation and its output in the call itself to the output in the copy; None to
+            return the same outputs.
 
     Raises:
         RuntimeError: the copy takes no step.
@@ -66,7 +67,7 @@ def capture(
 
 
 def capture_evaluated(recording: Recording) -> FirstStep:
-    """Run a copy to its first step with its denoiser evaluated, for a call whose own first step is over.
+    """Run the call on a copy up to its first step and evaluate the denoiser, for a call that is past that step.
 
     Raises:
         RuntimeError: the copy takes no step.
@@ -81,14 +82,17 @@ def capture_evaluated(recording: Recording) -> FirstStep:
 
 
 def rehearse(recording: Recording, own: Sequence[Evaluation]) -> FirstStep | None:
-    """Run a copy to its first step with the evaluations that the call has begun; None if it needs more of them.
+    """Run the call on a copy up to its first step, with the outputs of the evaluations that the call has made so far.
 
     Args:
         recording: recording of the call.
-        own: evaluations in the step that the call has begun.
+        own: evaluations that the call has made so far, before its first step.
+
+    Returns:
+        The first step; None if it needs an evaluation that the call has not made yet.
 
     Raises:
-        CannotSteer: the copy ends, and no scheduler of the pipeline got the denoiser's answer.
+        CannotSteer: the copy ends, and no scheduler of the pipeline got the denoiser's output.
     """
     asked: Counter[str] = Counter()
     missing: list[str] = []
@@ -121,13 +125,13 @@ def _run(
     answer: Callable[[Evaluation, int, Callable[[], Any]], Any],
     change: Mapping[str, Any] | None = None,
 ) -> FirstStep | None:
-    """Run a copy to its first step; return None if it ended before.
+    """Run the call on a copy up to its first step; return None if the copy ends before that.
 
     Args:
         recording: recording of the call.
         parts: names of the parts whose evaluations are captured.
         answer: takes an evaluation, its number and a function that evaluates it; returns the part's output.
-        change: other arguments of the call.
+        change: arguments in place of the recorded ones.
     """
     evaluations: list[Evaluation] = []
     reached: list[FirstStep] = []

@@ -1,4 +1,4 @@
-"""Find where words are in a denoiser's arguments, by comparing two first steps that differ in their words."""
+"""Find which arguments of a denoiser depend on the prompt, by comparing the first steps of two different prompts."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _BRANCHES = 2
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """An argument that depends on the prompt.
+    """An argument of the denoiser, or a value inside one, that depends on the prompt.
 
     Attributes:
-        path: where it is.
-        dim: dimension of its rows; None if it is the same for all rows.
-        per: number of its rows per output row.
-        listed: whether it is a list with one element per row.
+        path: name of the argument, followed by the keys and indices into it.
+        dim: dimension that holds the batch rows; None if the value is the same for all rows.
+        per: number of the value's rows per output row.
+        listed: whether the value is a list with one element per row.
     """
 
     path: Path
@@ -41,15 +41,15 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where words are in the evaluations of a step.
+    """Where the denoiser's evaluations in a step hold the prompt, and which rows a negative's evaluation copies.
 
     Attributes:
-        slots: arguments that hold them.
-        place: number of the evaluation that a negative's evaluation is modelled on.
-        rows: the rows in it, one per image, that it is modelled on: unconditional ones if there are any.
-        batch: number of rows of its output.
+        slots: arguments that depend on the prompt.
+        place: number, in the step, of the evaluation whose arguments a negative's evaluation copies.
+        rows: batch rows of that evaluation to copy, one per image: the unconditional ones if there are any.
+        batch: number of rows of the evaluation's output.
         of_step: number of evaluations per step.
-        negative: whether the words were put in as a negative prompt, and so have an unconditional slot.
+        negative: whether words were put in as a negative prompt, so that the call has an unconditional branch.
         prompt: number of the evaluation in which words in place of the prompt are found.
     """
 
@@ -63,28 +63,28 @@ class Places:
 
     @property
     def branches(self) -> int:
-        """How many branches one evaluation holds."""
+        """The number of guidance branches in one evaluation."""
         return self.batch // len(self.rows)
 
     @property
     def copies(self) -> int:
-        """How often a row is evaluated; perturbed attention needs the rows of every branch."""
+        """The number of copies of a negative's row to evaluate; perturbed attention needs one per branch."""
         guided = self.branches == _BRANCHES and (self.negative or self.rows[0] == 0) and not self.perturbed
         return 1 if self.branches == 1 or guided else self.branches
 
     perturbed: bool = False
-    """Whether the prompt is in two branches."""
+    """Whether two branches hold the prompt, as in perturbed-attention guidance."""
 
 
 @dataclass(frozen=True, slots=True)
 class Captured:
-    """Evaluation that the denoiser gets for some words, with the words' places in it: a negative's conditioning."""
+    """A negative's conditioning: the denoiser's arguments for its words, and which of the arguments depend on these."""
 
     evaluation: Evaluation
     places: Places
 
     def of(self, image: int) -> dict[Path, Any]:
-        """Return the arguments of one image that hold the words."""
+        """Return the arguments that depend on the words, by path, with only the row of one image."""
         row = self.places.rows[image]
         return {
             slot.path: _of_row(slot, arguments.at(self.evaluation.given, slot.path), row) for slot in self.places.slots
@@ -92,15 +92,15 @@ class Captured:
 
 
 def compared(own: FirstStep, other: FirstStep, *, negative: bool) -> Places | None:
-    """Find where other words are; None if they change nothing, or how the denoiser is evaluated.
+    """Find the arguments that other words change; None if they change none, or change which evaluations are made.
 
     Args:
         own: the first step with the user's own words.
         other: the first step with other words.
-        negative: whether these replace the negative prompt, rather than the prompt.
+        negative: whether the other words replace the negative prompt, rather than the prompt.
 
     Raises:
-        CannotSteer: they change something else too, or it cannot be determined whose rows they are.
+        CannotSteer: the words change the latents or the timestep too, or it is not clear which rows belong to an image.
     """
     if not alike(own, other):
         return None
@@ -137,7 +137,7 @@ def compared(own: FirstStep, other: FirstStep, *, negative: bool) -> Places | No
 
 
 def prompts(own: FirstStep, other: FirstStep) -> dict[int, tuple[int, ...]]:
-    """Find the prompt: return the numbers of the evaluations that hold it, with the indices of their rows that hold it.
+    """Return the batch rows that hold the prompt, by the number of their evaluation in the step.
 
     Args:
         own: the first step with the user's own words.
@@ -158,7 +158,7 @@ def alike(own: FirstStep, other: FirstStep) -> bool:
 
 
 def named(path: Path) -> str:
-    """Format a path for a message."""
+    """Format the path of an argument for an error message."""
     return "`" + ".".join(map(str, path)) + "`"
 
 
@@ -197,7 +197,7 @@ def _changed(before: Tensor, after: Tensor, dim: int) -> list[int]:
 
 
 def _rows(slots: Sequence[Slot], one: Evaluation, other: Evaluation, batch: int) -> list[int]:
-    """Return the rows of the output that words changed."""
+    """Return the batch rows whose arguments differ between two evaluations; all rows if none can be told."""
     rows: set[int] = set()
     for slot in slots:
         before, after = arguments.at(one.given, slot.path), arguments.at(other.given, slot.path)
@@ -218,10 +218,10 @@ def _of_row(slot: Slot, value: Any, row: int) -> Any:
 
 
 def _check_prompts_alone(evaluation: Evaluation, slots: Sequence[Slot]) -> None:
-    """Check that words change neither the latents, every denoiser's first argument, nor the time.
+    """Check that other words change neither the latents (every denoiser's first argument) nor the timestep.
 
     Raises:
-        CannotSteer: they do.
+        CannotSteer: the words change one of them.
     """
     latents = next(iter(evaluation.given))
     for slot in slots:

@@ -21,13 +21,13 @@ _NO_PROMPTS = ("callback", "negative", "output")
 
 @dataclass(frozen=True, slots=True)
 class Reworded:
-    """Arguments that put other words into a call.
+    """Changes to a call's arguments that put other words in place of its prompt or negative prompt.
 
     Attributes:
-        given: the arguments.
+        given: the changed arguments.
         negative: whether the words replace the negative prompt, rather than the prompt.
         name: name of the argument with the words.
-        beside: arguments of the call to compare with; None for the call as it is.
+        beside: changed arguments of the call to compare with; None to compare with the call as it is.
     """
 
     given: Mapping[str, Any]
@@ -45,10 +45,11 @@ def prompt_of(given: Mapping[str, Any]) -> tuple[str, Any]:
 
 
 def changes(recording: Recording, words: str) -> Iterator[Reworded]:
-    """Yield the ways of putting words into a call: first as a negative prompt, if it takes one, then as a prompt.
+    """Yield the ways to put words into a call: first as a negative prompt, if the call takes one, then as a prompt.
 
     Everything else that belongs to the replaced text, such as embeddings and texts for further encoders, is left out.
-    If both came as embeddings, which may be longer than the encoder's own, words for both are a way too.
+    If both prompts came as embeddings, a last way replaces both by texts, because embeddings that the caller passes can
+    be longer than those that the encoder makes.
     """
     given = recording.given
     if recording.encoded:
@@ -72,7 +73,7 @@ def changes(recording: Recording, words: str) -> Iterator[Reworded]:
 
 
 def _encoded(recording: Recording, words: str) -> Iterator[Reworded]:
-    """Yield the ways of putting words into a call that were encoded beforehand.
+    """Yield the ways to put words into a call as embeddings that were encoded beforehand.
 
     Raises:
         CannotSteer: the words were not encoded beforehand.
@@ -96,7 +97,7 @@ def _first(recording: Recording, *names: str) -> str:
 
 
 def _without(recording: Recording, start: str) -> dict[str, Any]:
-    """Return the arguments whose names have a beginning, set to their defaults."""
+    """Return the passed arguments whose names begin with ``start``, set to their defaults."""
     settings = ("prompt_template", "prompt_embeds_scale")
     return {
         name: recording.default(name)
@@ -119,5 +120,5 @@ def _words(value: Any) -> bool:
 
 
 def _like(value: Any, words: str) -> Any:
-    """Return the words in the form of another text: one string, or one per prompt."""
+    """Return words in the form of another argument: a string, or a list with one string per prompt."""
     return [words] * len(value) if isinstance(value, list) else words

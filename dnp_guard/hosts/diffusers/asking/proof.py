@@ -1,9 +1,9 @@
 """Prove before a call's first step where its prompt goes, and how the pipeline combines its branches.
 
-The user's own prompt is captured again, and must result in the pipeline's own arguments, bit for bit. Other words are
-captured, and only arguments that depend on a prompt may differ. Then the pipeline's own arithmetic is run on made-up
-outputs: it shows whether a tensor added to every branch is added to the guided prediction, with which sign and in which
-of the denoiser's tokens and channels, or else the weight of the unconditional branch.
+A copy runs the call with the user's own prompt, and has to give the denoiser the same arguments, bit for bit. Another
+run has other words, and only arguments that depend on a prompt may differ. Then the pipeline's own arithmetic is run on
+made-up outputs of the denoiser. It shows whether a tensor that is added to every branch arrives in the guided
+prediction, with which sign, and in which tokens and channels; if not, it shows the weight of the unconditional branch.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
 
 class Proof:
-    """Proven facts about one call.
+    """Proven facts about one call: where its prompt goes, and how the pipeline combines its guidance branches.
 
     Args:
         recording: recording of the call.
-        own: its first step.
-        words: any words that may be injected.
+        own: first step of the call.
+        words: some text that the policy can inject.
 
     Raises:
         CannotSteer: it cannot be shown where the prompt goes, or how the branches are combined.
@@ -50,26 +50,26 @@ class Proof:
         self.arithmetic = weighed(arithmetic, self.places, own, self._guided) if guides else arithmetic
 
     def captured(self, words: str) -> Captured:
-        """Capture what the denoiser gets for words in place of the negative, or else of the prompt.
+        """Capture the denoiser's arguments for words in place of the negative prompt, or else of the prompt.
 
         Raises:
-            CannotSteer: it cannot be captured.
+            CannotSteer: the words do not reach the denoiser.
         """
         place = self.places.place if self.places.negative else self.places.prompt
         return Captured(self._first_step(words, negative=self.places.negative).evaluations[place], self.places)
 
     def prompts(self, words: str) -> dict[int, tuple[Evaluation, Sequence[int]]]:
-        """Find the prompt in the first step.
+        """Find the prompt in the evaluations of the first step.
 
         Args:
-            words: any words that differ from the prompt; the rows that change with them hold the prompt.
+            words: some text that differs from the prompt; the batch rows that change with it hold the prompt.
 
         Returns:
-            The evaluations that hold the prompt, by their number in the step, with the indices of their rows that hold
-            it.
+            The evaluations that hold the prompt, by their number in the step, with the indices of the batch rows that
+            hold it.
 
         Raises:
-            CannotSteer: if no evaluation holds the prompt.
+            CannotSteer: no evaluation holds the prompt.
         """
         held = prompts(self._again, self._first_step(words, negative=False))
         if not held:
@@ -108,7 +108,7 @@ class Proof:
         """Check that the user's own prompt results in the pipeline's own arguments again, bit for bit.
 
         Raises:
-            CannotSteer: the arguments, or the order of the evaluations, are others.
+            CannotSteer: an argument, or the number or order of the evaluations, differs.
         """
         own = self._own
         if len(own.evaluations) != len(again.evaluations):
@@ -120,7 +120,7 @@ class Proof:
         """Check that an evaluation of the first step gets the same arguments as before, bit for bit.
 
         Raises:
-            CannotSteer: an argument is another.
+            CannotSteer: an argument differs, or another part is evaluated.
         """
         own = self._own.evaluations[min(place, len(self._own.evaluations) - 1)]
         if own.name != evaluation.name or place >= len(self._own.evaluations):

@@ -1,8 +1,8 @@
-"""Record what a pipeline's call gets and what its parts answer, so that it can be run again on a copy.
+"""Record a pipeline's call, its arguments and the outputs of its parts, so that it can be run again on a copy.
 
-A copy runs the pipeline's own ``__call__`` and leaves no trace. The caller's generators are cloned as they were when
-the call began, and the global random numbers are restored. Encoders answer from the recording, the denoiser is not
-evaluated, the scheduler is a copy, and the caller's callbacks are not called.
+A copy of the pipeline runs the pipeline's own ``__call__`` and leaves no trace. The caller's generators are cloned as
+they were when the call began, and the global random numbers are restored. Encoders answer from the recording, the
+denoiser is not evaluated, the scheduler is a copy, and the caller's callbacks are not called.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from dnp_guard.hosts.encoded import Encoded
 
 RECORDED = (CALL, "encode", "generate", "get_image_features", "get_text_features")
-"""Functions of parts whose answers are recorded."""
+"""Functions of a pipeline's parts (denoiser, encoders, …) whose outputs are recorded."""
 
 _CALLBACKS = ("callback", "callback_on_step_end", "callback_steps", "callback_on_step_end_tensor_inputs")
 _OF_TIME = frozenset({"sigma", "t", "time", "timestep", "timesteps"})
 
 
 class Reached(BaseException):
-    """Ends the run of a copy once it has shown what it was run for."""
+    """Ends the run of a copy as soon as it has reached the point that it was run for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,22 +44,22 @@ class _Answer:
 
 
 class Recording:
-    """One call of a pipeline.
+    """One recorded call of a pipeline, which can be run again on a copy of the pipeline.
 
     Args:
         pipe: the pipeline.
-        call: its ``__call__``, unguarded.
+        call: the pipeline's ``__call__``, unguarded.
         given: arguments of the call, by name.
         accepted: defaults of all arguments that the call takes, by name.
         before: whether the call has yet to begin, so that its random numbers can be drawn again.
-        encoded: words that were encoded beforehand; if there are any, no others are put into the call.
+        encoded: negative prompts that were encoded beforehand; if there are any, no other words are put into the call.
 
     Attributes:
         parts: the pipeline's modules and other callables, by name.
-        schedulers: its schedulers, by name.
-        timed: names of the parts that take the time.
-        draws_again: whether a copy draws the call's own noise. Without a generator of the caller's it cannot, because
-            all threads share the global random numbers; it then draws other noise from a generator of its own.
+        schedulers: the pipeline's schedulers, by name.
+        timed: names of the parts that take a timestep, and so are evaluated at every step.
+        draws_again: whether a copy draws the call's own noise. It cannot if the caller passed no generator, because all
+            threads share the global random numbers; it then draws other noise from a generator of its own.
         rewinds: whether a copy uses the global random numbers as they were when the call began.
     """
 
@@ -100,7 +100,7 @@ class Recording:
         return self._accepted[name]
 
     def recorder(self, name: str, function: str) -> Answer:
-        """Return a stand-in for a part's function that records its answers."""
+        """Return a function that calls a part's function in its place, and records the output."""
 
         def answer(plain: Any, *args: Any, **kwargs: Any) -> Any:
             output = plain(*args, **kwargs)
@@ -110,13 +110,13 @@ class Recording:
         return answer
 
     def keep(self, name: str, function: str, args: Any, kwargs: Any, output: Any) -> None:
-        """Record an answer."""
+        """Record the output of a part's function, with its arguments."""
         self._answers.append(_Answer(name, function, (args, kwargs), arguments.kept(output)))
 
     def known(self, name: str, function: str) -> Answer:
-        """Return a stand-in for a part of a copy: it answers from the recording, and calls the part for anything new.
+        """Return a function that answers in place of a part's: from the recording, or by the part for new arguments.
 
-        A part that is evaluated at every step, such as a ControlNet, gives its answers of the first step, so that a
+        A part that is evaluated at every step, such as a ControlNet, repeats its outputs of the first step, so that a
         copy differs only in its prompt.
         """
         in_step = function == CALL and name in self.timed
@@ -139,11 +139,12 @@ class Recording:
         """Run the call on a copy of the pipeline.
 
         Args:
-            change: other arguments.
-            answers: functions that answer for parts, by part and function; the other parts answer from the recording.
+            change: arguments in place of the recorded ones.
+            answers: functions that answer in place of a part's own, by names of part and function; parts that are not
+                named answer from the recording.
 
         Returns:
-            The call's result; None if it was ended early.
+            The call's result; None if an answer ended the call by `Reached`.
         """
         pipe = self._copy(answers)
         given = self._fresh({**self.given, **change})
@@ -158,10 +159,10 @@ class Recording:
 
     @contextmanager
     def once_more(self, kwargs: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-        """Yield the arguments for making the recorded call a second time, for the length of a ``with`` block.
+        """Yield the arguments to make the recorded call a second time, inside a ``with`` block.
 
-        Generators are in the state that they had when the call began, and inside the block so are the global random
-        numbers.
+        Generators are in the state that they had when the call began, and so are the global random numbers inside the
+        block.
 
         Args:
             kwargs: the arguments with which the call was made; callbacks and other functions are taken from here.
@@ -192,7 +193,7 @@ class Recording:
         return pipe
 
     def _fresh(self, value: Any) -> Any:
-        """Return an argument as it was given, with generators cloned."""
+        """Return an argument with its generators cloned, in the state that they had when the call began."""
         if isinstance(value, torch.Generator):
             return _cloned(self._generators.get(id(value), value))
         if type(value) is dict:
@@ -201,7 +202,7 @@ class Recording:
 
     @contextmanager
     def _as_it_began(self) -> Iterator[None]:
-        """Restore the global random numbers, whatever a copy draws."""
+        """Restore the global random numbers after a copy has run; let it draw the call's own if ``rewinds`` is set."""
         now = random_state()
         if self.rewinds and self._random is not None:
             _set_random_state(self._random)
@@ -225,7 +226,7 @@ def replayed(random: tuple[Any, Any] | None) -> Iterator[None]:
 
 
 def takes_time(part: Any) -> bool:
-    """Return whether a part takes the time, and so is evaluated at every step."""
+    """Return whether a part takes a timestep, and so is evaluated at every step."""
     inner = getattr(part, "_orig_mod", part)
     try:
         names = inspect.signature(getattr(inner, "forward", inner)).parameters
@@ -235,12 +236,12 @@ def takes_time(part: Any) -> bool:
 
 
 def is_time(name: str) -> bool:
-    """Return whether an argument of that name is the time."""
+    """Return whether an argument of that name is a timestep or a noise level."""
     return name in _OF_TIME or name.startswith("timestep")
 
 
 def _evaluates(part: Any) -> bool:
-    """Return whether a part may be a denoiser or an encoder, rather than a tokenizer or a processor."""
+    """Return whether a part can be a denoiser or an encoder, rather than a tokenizer or a processor."""
     if isinstance(part, torch.nn.Module):
         return True
     made_by = type(part).__module__.partition(".")[0]
@@ -252,7 +253,7 @@ def _steps(part: Any) -> bool:
 
 
 def _keeps_state(part: Any) -> bool:
-    """Return whether a call changes a part, as it does a guider."""
+    """Return whether a part is a guider, whose state a call changes."""
     return type(part).__module__.startswith("diffusers.guiders")
 
 

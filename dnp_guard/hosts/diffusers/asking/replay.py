@@ -1,6 +1,6 @@
-"""Finish a prediction with the pipeline's own code, which unpacks and decodes it.
+"""Let the pipeline's own code unpack and decode a prediction.
 
-The pipeline is called once more on a copy, whose scheduler returns the prediction at every step.
+The call is run once more on a copy of the pipeline, whose scheduler returns the prediction at every step.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ class _Stepped(BaseOutput):
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """The end of a call.
+    """The end of a replayed call: the latents to decode, or the result if no autoencoder decodes them.
 
     Attributes:
-        autoencoder: name of the part that would decode; empty if there is none.
-        latents: unscaled latents that it would decode; None if there is no such part.
-        result: result of the call if nothing was decoded.
+        autoencoder: name of the part that would decode the latents; empty if there is none.
+        latents: unscaled latents to decode; None if there is no such part.
+        result: result of the call if there is no such part.
     """
 
     autoencoder: str = ""
@@ -56,7 +56,7 @@ class End:
 def replay(
     recording: Recording, evaluations: Mapping[str, Sequence[Evaluation]], scheduler: str, x0: Tensor, images: int
 ) -> End:
-    """End the call with a prediction as if it had been denoised; no part is evaluated.
+    """Run the call on a copy as if a prediction were its denoised latents; the denoiser is not evaluated.
 
     Args:
         recording: recording of the call.
@@ -99,7 +99,7 @@ def replay(
 
 
 def _as_before(known: Sequence[Evaluation]) -> Answer:
-    """Return a stand-in that repeats a denoiser's earlier answers, for as many rows as it gets now."""
+    """Return a function that repeats a denoiser's earlier outputs, for as many rows as it is called with."""
 
     def answer(_part: Any, *args: Any, **kwargs: Any) -> Any:
         rows = len(args[0] if args else next(iter(kwargs.values())))

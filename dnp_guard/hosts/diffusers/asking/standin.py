@@ -18,14 +18,14 @@ STEP = ("model_output", "timestep", "sample")
 
 
 class StandIn:
-    """A part of a pipeline, some of whose functions the guard answers.
+    """An object in place of a pipeline's part (such as the denoiser), some of whose functions the guard answers.
 
-    It belongs to one pipeline, so other users of the part are not affected. ``isinstance`` and all attributes are the
-    part's.
+    Only one pipeline holds it, so other users of the part are not affected. It has all attributes of the part, and
+    ``isinstance`` takes it for the part.
 
     Args:
         part: the part.
-        answers: functions that answer, by name of the part's function, ``__call__`` among them.
+        answers: functions that answer, by the name of the part's function, such as ``__call__``.
     """
 
     __slots__ = ("_dnp_answers", "_dnp_part")

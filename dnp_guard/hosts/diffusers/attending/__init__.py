@@ -1,1 +1,1 @@
-"""Steer in the denoiser's attention over the prompt, in a copy whose attention layers are watched for one call."""
+"""Steer in the denoiser's attention over the prompt, on a copy of the denoiser that is made for one call."""

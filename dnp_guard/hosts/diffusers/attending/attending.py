@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 
 class Attending:
-    """The guard's part in the attention of one call.
+    """Finds out, during the first step of one call, whether the call can be steered in attention space.
 
     Args:
         policy: the policy in force.
-        parts: parts of the pipeline, by name.
+        parts: parts of the pipeline (denoiser, encoders, …), by name.
 
     Attributes:
         wanted: whether the call is to be steered in attention space if possible.
@@ -43,13 +43,13 @@ class Attending:
         self._reason: CannotSteer | None = None
 
     def first(self, name: str, part: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Evaluate a part before the first step, and note how it reads the prompt.
+        """Evaluate a part of the pipeline before the first step; if it is a denoiser, note how it reads the prompt.
 
         Args:
             name: name of the part.
             part: the part.
-            args: its positional arguments.
-            kwargs: its keyword arguments.
+            args: positional arguments of the part.
+            kwargs: keyword arguments of the part.
         """
         if not takes_time(part) or (watched := self._of(name, part)) is None:
             return part(*args, **kwargs)
@@ -61,11 +61,11 @@ class Attending:
             self._notes.setdefault(name, []).append(reading.notes)
 
     def injection(self, proof: Proof, words: str, call: SteeredCall) -> AttentionInjection | None:
-        """Return the injection that steers a call in attention space; None if its denoiser's outputs are steered.
+        """Return the object that steers the call in attention space; None to steer the denoiser's outputs instead.
 
         Args:
-            proof: proof of the call.
-            words: any words that may be injected.
+            proof: proven facts about the call, such as where its prompt goes.
+            words: some text that the policy can inject.
             call: the running call.
 
         Raises:

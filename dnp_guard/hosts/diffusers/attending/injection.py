@@ -1,9 +1,9 @@
-"""Negatives in the attention over the prompt, evaluation by evaluation.
+"""Steer by negatives in the attention over the prompt, at every evaluation of the denoiser.
 
-Cross-attention reads the negative in addition to the prompt, at the cost of that reading. Joint attention has a text
+Cross-attention layers read the negative in addition to the prompt, which costs little. Joint attention has a text
 stream that changes from layer to layer, so the negative's stream is evaluated beside the prompt's: one more row per
 steered image, or two if other images of the batch have to stay bit-identical. The words of each category form a
-negative with its own reading or row, and the negatives steer one after the other.
+negative of their own, which is read or evaluated separately; the negatives steer one after the other.
 """
 
 from __future__ import annotations
@@ -33,19 +33,20 @@ if TYPE_CHECKING:
     from dnp_guard.steering.branch import Term
 
     Own = Mapping[int, int]
-    """The row of each image."""
+    """Batch row of each image, by the image's index."""
     Active = Mapping[int, Sequence[Term]]
-    """The terms that steer each image, one after the other."""
+    """The negatives that steer each image, one after the other, by the image's index."""
 
 
 class AttentionInjection:
     """Steers the images of one call in attention space.
 
     Args:
-        reach: layers that read the prompt.
-        watched: the watched denoisers, by name.
-        places: where the words of a negative are.
-        prompts: the first step's evaluations that hold the prompt, with their rows that do, in the order of the images.
+        reach: attention layers that read the prompt.
+        watched: copies of the denoisers, whose attention layers can be steered, by name.
+        places: where a negative's words go in the denoiser's arguments.
+        prompts: evaluations of the first step that hold the prompt, with the batch rows that hold it, in the order of
+            the images.
         call: the running call.
     """
 
@@ -66,11 +67,11 @@ class AttentionInjection:
         self._moves = False
 
     def evaluate(self, evaluation: Evaluation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Evaluate the denoiser for the pipeline.
+        """Evaluate the denoiser for the pipeline, steered in attention; return the output.
 
         Args:
-            evaluation: the evaluation with its arguments, without output.
-            args: the arguments as the pipeline passed them.
+            evaluation: the evaluation to make, with its arguments by name.
+            args: the positional arguments as the pipeline passed them.
             kwargs: the keyword arguments as the pipeline passed them.
         """
         active = {image: parts for image, term in self.call.held.active.items() if (parts := _steering(term))}
@@ -85,7 +86,7 @@ class AttentionInjection:
             return evaluation.part(*args, **kwargs)
 
     def rows_of_prompt(self, evaluation: Evaluation) -> list[Own]:
-        """Return the rows of an evaluation that hold the prompt, by image; empty if there are none."""
+        """Return the batch rows that hold the prompt, by image, once per branch with the prompt; empty if none do."""
         rows, images = third_branch.rows_given(evaluation), len(self._places.rows)
         for first, held in self._prompts:
             if rows == third_branch.rows_given(first) and self._same_words(evaluation, first, held):
@@ -134,9 +135,9 @@ class AttentionInjection:
     def _negatives(
         self, watched: WatchedDenoiser, evaluation: Evaluation, batch: int, own: Own, due: Sequence[tuple[int, Term]]
     ) -> Steered:
-        """Return the rows that negatives of one form steer, with the arguments that the layers get for them.
+        """Return the rows to steer by negatives of the same shape, with the layers' arguments for these negatives.
 
-        An evaluation that ends at the first layer which reads the prompt shows these arguments.
+        To find the arguments, the denoiser is evaluated up to the first layer that reads the prompt.
         """
         key = (evaluation.name, batch, tuple((own[image], term.text) for image, term in due))
         how = [term.attention for _, term in due if term.attention is not None]
@@ -162,7 +163,7 @@ class AttentionInjection:
         copies: Sequence[Own],
         active: Active,
     ) -> Any:
-        """Evaluate the negatives' rows beside the prompt's: in the batch itself if all its images are steered."""
+        """Evaluate the negatives' rows beside the prompt's; if only some images are steered, apart from the batch."""
         watched, batch = self._of(evaluation), third_branch.rows_given(evaluation)
         concerned = [own[image] for own in copies for image in active]
         alone = len(active) == len(self._places.rows)
@@ -185,7 +186,7 @@ class AttentionInjection:
     def _beside(
         self, evaluation: Evaluation, batch: int, rows: Sequence[int], pairs: Sequence[tuple[int, int, Term]]
     ) -> Mapping[str, Any]:
-        """Return the inputs of some rows, followed by the same rows with their negatives."""
+        """Return the denoiser's inputs for some rows, followed by copies of the steered rows with their negatives."""
         again = Rows([*rows, *(row for row, _, _ in pairs)], batch, latents=next(iter(evaluation.given)))
         given = {name: again.of(value, (name,)) for name, value in evaluation.given.items()}
         conditionings = [term.conditioning.of(image) for _, image, term in pairs]
@@ -199,18 +200,18 @@ class AttentionInjection:
 
 
 def _steering(term: Term) -> tuple[Term, ...]:
-    """Return the terms by which a negative steers in attention space, one after the other."""
+    """Return the negatives that steer an image in attention space, one per category; empty if none do."""
     return term.parts if term.attention is not None and term.attention.acts else ()
 
 
 def _turns(active: Active) -> list[list[tuple[int, Term]]]:
-    """Return the first parts of all images, then the second ones, and so on."""
+    """Group the negatives by turn: the first negative of every image, then the second ones, and so on."""
     most = max(len(parts) for parts in active.values())
     return [[(image, parts[k]) for image, parts in active.items() if k < len(parts)] for k in range(most)]
 
 
 def _paired(turns: Sequence[Sequence[tuple[int, int, Term]]], rows: Sequence[int]) -> list[Pairs]:
-    """Return for every turn the rows of its prompts and of its negatives in a batch that has all prompts first."""
+    """Pair the prompts' batch rows with the negatives' rows, turn by turn; the negatives' rows follow all prompts'."""
     paired, start = list[Pairs](), len(rows)
     for turn in turns:
         how = [part.attention for _, _, part in turn if part.attention is not None]
@@ -220,7 +221,7 @@ def _paired(turns: Sequence[Sequence[tuple[int, int, Term]]], rows: Sequence[int
 
 
 def _unscaled(given: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return inputs without the scale of a LoRA, which some denoisers restore only at their end."""
+    """Return inputs without the LoRA scale: some denoisers reset it only when their evaluation runs to its end."""
     return {
         name: {key: item for key, item in value.items() if key != "scale"} if isinstance(value, dict) else value
         for name, value in given.items()
@@ -261,7 +262,7 @@ def _sequences(places: Places, evaluation: Evaluation) -> list[Slot]:
 
 
 def _with_rows(value: Tensor, negatives: Sequence[Tensor], rows: int) -> Tensor:
-    """Return some rows of an argument, followed by those of the negatives, padded to one length."""
+    """Return the first rows of an argument, followed by the negatives' rows, all padded to the same length."""
     tokens = [value[:rows], *negatives]
     if value.ndim == 1:
         return torch.cat(tokens)

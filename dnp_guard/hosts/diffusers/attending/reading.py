@@ -1,4 +1,4 @@
-"""Find how a denoiser reads its prompt, from its first evaluation."""
+"""Find out how a denoiser's attention layers read the prompt, from its first evaluation."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Arguments and answer of one layer.
+    """A note on the arguments and the output of one attention layer.
 
     Attributes:
         name: name of the layer.
-        tokens: number of tokens of its queries.
-        context: the other input; None if there is none.
-        both: whether it returned two streams.
-        features: number of tokens that went into its projection, or that it returned if it has none.
+        tokens: number of tokens of the layer's queries.
+        context: the layer's input for keys and values, such as the prompt; None if it has none.
+        both: whether the layer returned two streams, picture and text.
+        features: number of tokens that went into the layer's output projection; if it has none, that it returned.
     """
 
     name: str
@@ -39,10 +39,10 @@ class Note:
 
 
 class Reading:
-    """A stage for the first evaluation, which changes nothing.
+    """A stage (see `Stage`) that takes notes on the attention layers during an evaluation, and changes nothing.
 
     Attributes:
-        notes: notes on the layers, in the order of the evaluation.
+        notes: notes on the layers, in the order in which they ran.
     """
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class Reading:
         self._features = 0
 
     def attend(self, layer: Layer, given: Mapping[str, Any], run: Callable[..., Any]) -> Any:
-        """Note a layer's arguments and answer."""
+        """Run a layer, and take a note of its arguments and output."""
         self._features = 0
         hidden, answer = given.get("hidden_states"), run(**given)
         if isinstance(hidden, torch.Tensor) and hidden.ndim > 1:
@@ -60,19 +60,20 @@ class Reading:
         return answer
 
     def features(self, _layer: Layer, z: Tensor) -> Tensor:
-        """Note how many tokens are projected."""
+        """Remember the number of tokens that the layer projects; return the features unchanged."""
         self._features = z.shape[1]
         return z
 
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """The layers that read the prompt.
+    """The attention layers of a denoiser that read the prompt.
 
     Attributes:
-        cross: names of the cross-attention layers, if there is no joint attention.
-        joint: layers whose tokens include the picture's, with the slice of these; None if it depends on their order.
-        context: the context of the cross-attention layers, the same for all.
+        cross: names of the cross-attention layers; empty if there is joint attention.
+        joint: names of the joint-attention layers, with the slice of their tokens that belongs to the picture; None in
+            place of a slice if it is not known whether picture or text comes first.
+        context: the prompt as the cross-attention layers get it, the same for all.
         text: number of the prompt's tokens in joint attention.
     """
 
@@ -83,10 +84,10 @@ class Reach:
 
 
 def reach(notes: Sequence[Note]) -> Reach:
-    """Find the layers that read the prompt.
+    """Find the layers that read the prompt, from notes on all layers.
 
     Raises:
-        CannotSteer: no layer does in a known way.
+        CannotSteer: no layer reads the prompt in a known way.
     """
     reading = [note for note in notes if note.context is not None]
     if not reading:

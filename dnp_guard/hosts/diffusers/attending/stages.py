@@ -1,4 +1,4 @@
-"""Stages of a steered evaluation: what happens in its attention layers."""
+"""Stages: each defines how a denoiser's attention layers run during one evaluation (see `Stage`)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _OF_CONTEXT = (CONTEXT, "attention_mask", "encoder_attention_mask")
 
 
 class StageReached(BaseException):
-    """Ends an evaluation at the first layer that reads the prompt, with that layer's arguments about it."""
+    """Ends an evaluation at the first layer that reads the prompt, and carries the layer's arguments for the prompt."""
 
     def __init__(self, given: Mapping[str, Any]) -> None:
         super().__init__()
@@ -33,11 +33,11 @@ class StageReached(BaseException):
 
 
 class Moved(BaseException):
-    """Ends an evaluation whose layers get another form of the prompt than at the first step."""
+    """Ends an evaluation whose layers do not get the prompt as at the first step."""
 
 
 class _Taken(BaseException):
-    """Ends a layer once its features are known."""
+    """Ends the run of a layer as soon as its features are known, and carries them."""
 
     def __init__(self, z: Tensor) -> None:
         super().__init__()
@@ -45,20 +45,20 @@ class _Taken(BaseException):
 
 
 class Asking:
-    """Find out what the layers get for a prompt.
+    """A stage that finds out which arguments the layers get for a prompt.
 
     Args:
-        reach: layers that read the prompt.
+        reach: attention layers that read the prompt.
     """
 
     def __init__(self, reach: Reach) -> None:
         self._reach = reach
 
     def attend(self, layer: Layer, given: Mapping[str, Any], run: Callable[..., Any]) -> Any:
-        """End at the first layer that reads the prompt.
+        """Run a layer, or end the evaluation if the layer reads the prompt.
 
         Raises:
-            StageReached: at that layer.
+            StageReached: the layer reads the prompt.
         """
         if layer.name in self._reach.cross:
             raise StageReached({name: given[name] for name in _OF_CONTEXT if name in given})
@@ -71,12 +71,12 @@ class Asking:
 
 @dataclass(frozen=True, slots=True)
 class Steered:
-    """Rows of an evaluation that are steered by negatives of the same form.
+    """Batch rows that are steered by negatives of the same shape.
 
     Attributes:
-        rows: rows of the evaluation.
-        how: strengths, one per row.
-        given: arguments that the layers get for the negatives, in place of the prompt.
+        rows: indices of the batch rows.
+        how: strength of the steering, one per row.
+        given: the layers' arguments for the negatives, which replace those for the prompt.
     """
 
     rows: Sequence[int]
@@ -85,13 +85,13 @@ class Steered:
 
 
 class Crossing:
-    """Steer cross-attention: each layer that reads the prompt also reads the negative, for the steered rows.
+    """A stage that steers cross-attention: layers that read the prompt also read the negatives of the steered rows.
 
     Args:
-        reach: layers that read the prompt.
-        steered: the steered rows, grouped by the form of their negatives, in the order of steering.
+        reach: attention layers that read the prompt.
+        steered: the steered rows, grouped by the shape of their negatives, in the order of steering.
         batch: number of rows of the evaluation.
-        context: the layers' context at the first step, which must be the same; None if it may differ.
+        context: the prompt as the layers got it at the first step, and have to get it again; None if it can differ.
     """
 
     def __init__(self, reach: Reach, steered: Sequence[Steered], batch: int, context: Any) -> None:
@@ -103,7 +103,7 @@ class Crossing:
         self._z: list[Tensor] = []
 
     def attend(self, layer: Layer, given: Mapping[str, Any], run: Callable[..., Any]) -> Any:
-        """Let a layer read the negatives, and then the prompt."""
+        """Run a layer with the negatives, then with the prompt, and return the steered output."""
         if layer.name not in self._reach.cross:
             return run(**given)
         if self._context is not None:
@@ -119,7 +119,7 @@ class Crossing:
         return answer
 
     def features(self, _layer: Layer, z: Tensor) -> Tensor:
-        """Return the prompt's features moved away from those of the negatives."""
+        """Return the features for the prompt, moved away from the features for the negatives."""
         if self._taking:
             raise _Taken(z)
         return self._mixed(z)
@@ -146,12 +146,12 @@ class Crossing:
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """Rows of prompts and their negatives, which steer at the same time.
+    """Batch rows of prompts, paired with the rows of their negatives; all pairs are steered in the same turn.
 
     Attributes:
         prompt: rows of the prompts.
-        negative: rows of their negatives.
-        how: strengths, one per pair.
+        negative: rows of the negatives, in the same order.
+        how: strength of the steering, one per pair.
     """
 
     prompt: Sequence[int]
@@ -160,11 +160,11 @@ class Pairs:
 
 
 class Joining:
-    """Steer joint attention: the negatives' rows are evaluated beside the prompt's, with the same picture.
+    """A stage that steers joint attention: rows with the negatives are evaluated beside those with the prompts.
 
     Args:
-        reach: layers that hold the picture's tokens.
-        turns: pairs of rows, by turn; the turns steer one after the other.
+        reach: joint-attention layers, with the picture's tokens in them.
+        turns: pairs of a prompt's and a negative's row, by turn; the turns steer one after the other.
     """
 
     def __init__(self, reach: Reach, turns: Sequence[Pairs]) -> None:
@@ -173,7 +173,7 @@ class Joining:
         self._picture: slice | None = None
 
     def attend(self, layer: Layer, given: Mapping[str, Any], run: Callable[..., Any]) -> Any:
-        """Run a layer, and steer its answer if it has no projection."""
+        """Run a layer, and steer its output if it has no output projection."""
         if layer.name not in self._reach.joint:
             return run(**given)
         self._picture = self._reach.joint[layer.name] or self._picture_of(given["hidden_states"])
@@ -186,11 +186,11 @@ class Joining:
         return answer
 
     def features(self, _layer: Layer, z: Tensor) -> Tensor:
-        """Return the picture's features moved away from those with the negatives, for both rows of every pair."""
+        """Return the features with the picture's tokens steered away from the negatives, in both rows of every pair."""
         return z if self._picture is None else self._mixed(z)
 
     def _picture_of(self, hidden: Tensor) -> slice:
-        """Return the slice of the picture's tokens: where the two rows of a pair are equal."""
+        """Return the slice of the picture's tokens, which are those that are equal in the two rows of a pair."""
         first = self._turns[0]
         apart = (hidden[list(first.prompt)] - hidden[list(first.negative)]).float().abs().sum((0, 2))
         text = self._reach.text
@@ -208,7 +208,7 @@ class Joining:
 
 
 def _away(z_pos: Tensor, z_neg: Tensor, how: Sequence[InAttention]) -> Tensor:
-    """Apply NAG to rows whose strengths may differ."""
+    """Apply normalised attention guidance (arXiv 2505.21179) to rows, each with its own strength."""
     per = len(z_pos) // len(how)
     shares = torch.tensor(
         [strength.alpha for strength in how for _ in range(per)], device=z_pos.device, dtype=z_pos.dtype
@@ -223,7 +223,7 @@ def _expanded(rows: Sequence[int], per: int) -> list[int]:
 
 
 def _of_rows(given: Mapping[str, Any], steered: Steered, per: int) -> dict[str, Any]:
-    """Return the arguments of a layer for some rows, with the negatives in place of the prompt."""
+    """Return the arguments of a layer for the steered rows, with the negatives in place of the prompt."""
     batch, rows = len(given["hidden_states"]), _expanded(steered.rows, per)
 
     def part() -> Iterator[tuple[str, Any]]:

@@ -1,4 +1,4 @@
-"""A copy of a denoiser whose attention layers can be watched, for one call.
+"""Copy a denoiser for one call, so that the guard can watch and change what its attention layers do.
 
 Only the modules that contain an attention layer are copied, and none of their weights: parameters, adapters such as a
 LoRA, processors and everything else are the denoiser's own. The denoiser itself is not touched, so that calls that
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 CONTEXT = "encoder_hidden_states"
-"""Argument of an attention layer for the other input than its queries: in most denoisers the prompt."""
+"""Argument of an attention layer for its input besides the queries: in most denoisers the prompt."""
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 
@@ -31,20 +31,20 @@ class Stage(Protocol):
     """Defines what happens in the attention layers during an evaluation."""
 
     def attend(self, layer: Layer, given: Mapping[str, Any], run: Callable[..., Any]) -> Any:
-        """Return a layer's answer.
+        """Return a layer's output.
 
         Args:
             layer: the layer.
-            given: its arguments by name.
+            given: arguments of the layer, by name.
             run: runs the layer itself.
         """
 
     def features(self, layer: Layer, z: Tensor) -> Tensor:
-        """Return the features to project in place of z, [rows, tokens, D]."""
+        """Return the features for the layer's output projection in place of z, [rows, tokens, D]."""
 
 
 class Plain:
-    """Leave every layer as it is."""
+    """A stage that leaves every layer as it is."""
 
     def attend(self, _layer: Layer, given: Mapping[str, Any], run: Callable[..., Any]) -> Any:
         """Run the layer itself."""
@@ -56,14 +56,14 @@ class Plain:
 
 
 class WatchedDenoiser:
-    """A denoiser whose attention layers are watched.
+    """A copy of a denoiser whose attention layers run as the current stage says.
 
     Args:
         part: the denoiser.
 
     Attributes:
         module: the copy, to be evaluated in place of the denoiser.
-        stage: the stage that is in effect in its layers.
+        stage: the current stage, which defines how the attention layers run.
 
     Raises:
         CannotSteer: the layers cannot be watched.
@@ -79,7 +79,7 @@ class WatchedDenoiser:
         self.module = self._watched(part, "")
 
     def _watched(self, module: torch.nn.Module, name: str) -> torch.nn.Module:
-        """Return the module itself, or a copy if it is or contains an attention layer."""
+        """Return a module itself, or a copy if it is or contains an attention layer."""
         if id(module) in self._copies:
             return self._copies[id(module)]
         if is_attention(module):
@@ -96,17 +96,17 @@ class WatchedDenoiser:
 
 
 class Layer:
-    """One watched attention layer.
+    """One attention layer in the copy of a denoiser.
 
     Args:
-        of: the denoiser that it belongs to.
-        module: the layer.
+        of: the copy that the layer belongs to.
+        module: the denoiser's own layer.
         name: name of the layer in its denoiser.
 
     Attributes:
-        module: its copy.
+        module: the copy of the layer.
         name: name of the layer in its denoiser.
-        taps: whether the input of its output projection can be replaced; otherwise its answer is.
+        taps: whether the input of the layer's output projection can be replaced; if not, its output is replaced.
     """
 
     def __init__(self, of: WatchedDenoiser, module: torch.nn.Module, name: str) -> None:
@@ -148,7 +148,7 @@ def _copied(module: torch.nn.Module) -> Any:
     """Copy a module, sharing its weights.
 
     Raises:
-        CannotSteer: its evaluation is bound to the module itself.
+        CannotSteer: the module is compiled or hooked, so that evaluating a copy would evaluate the module itself.
     """
     if getattr(module, "_compiled_call_impl", None) is not None:
         raise _bound("compiled")

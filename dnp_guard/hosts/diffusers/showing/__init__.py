@@ -1,1 +1,1 @@
-"""Turn predictions and results of a call into pictures, in the requested form, and cover them for callbacks."""
+"""Turn predictions and results of a call into pictures and back, and limit what the caller's callbacks see."""

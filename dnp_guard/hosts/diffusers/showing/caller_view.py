@@ -1,7 +1,8 @@
-"""Limit what a caller's own step callback may see: ``preview.user_previews``.
+"""Limit what a caller's own step callback sees, as the policy's ``preview.user_previews`` requires.
 
-A callback that decodes latents shows its user the image while it is denoised. If something was found in an image, the
-callback gets other latents for it, and the sampler goes on with the true ones, whatever the callback returns.
+A callback that decodes latents can show the image to the user while it is denoised. If a category was found in an
+image, the callback gets empty or blurred latents for it; the sampler goes on with the true ones, whatever the callback
+returns.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from dnp_guard.generation.outcomes import UserPreviews
 
 _CELLS = 4
-"""Number of areas per side whose means remain of a blurred image's latents."""
+"""Number of cells per side into which latents are divided for blurring; only the mean of every cell remains."""
 _PLANES = 4
 _ORDER = ("allow", "blur", "withhold")
 
@@ -30,12 +31,12 @@ def covering(
     shown: Callable[[], Sequence[UserPreviews]],
     aside: Callable[[], AbstractContextManager[None]],
 ) -> Callable[..., Any]:
-    """Wrap a ``callback_on_step_end``: it gets the latents of an image only as far as its user may see the image.
+    """Wrap a ``callback_on_step_end``, so that it gets empty or blurred latents for images that it must not see.
 
     Args:
-        callback: the caller's own.
-        shown: returns how much of each image may be seen now.
-        aside: restores the pipeline as it is without the guard, while the callback runs.
+        callback: the caller's own callback.
+        shown: returns how much of each image the callback may see now.
+        aside: puts the pipeline's own parts back in place of the guard's, while the callback runs.
     """
 
     def called(*args: Any) -> Any:
@@ -62,7 +63,7 @@ def covering_latents(
     shown: Callable[[], Sequence[UserPreviews]],
     aside: Callable[[], AbstractContextManager[None]],
 ) -> Callable[..., Any]:
-    """Wrap an older ``callback(step, timestep, latents)`` as :func:`covering` does for a newer one."""
+    """Wrap a callback of the older form ``callback(step, timestep, latents)`` as :func:`covering` wraps a newer one."""
 
     def covered(step: int, timestep: Any, latents: Tensor) -> Any:
         with aside():
@@ -108,7 +109,7 @@ def _rows(latents: Tensor, limits: Sequence[UserPreviews]) -> Sequence[UserPrevi
 
 
 def _pictures(name: str, value: Any) -> bool:
-    """Return whether a tensor that a callback may request can be decoded."""
+    """Return whether a tensor that a callback can request may show pictures, as latents do."""
     return isinstance(value, torch.Tensor) and (name == "latents" or value.ndim >= _PLANES)
 
 

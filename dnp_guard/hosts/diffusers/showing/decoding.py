@@ -1,4 +1,4 @@
-"""Decode a pipeline's predictions for looks, as ``preview.method`` requires."""
+"""Decode a pipeline's predictions to the pictures for queries, as the policy's ``preview.method`` requires."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ def decoder(pipe: Any, vae: Any, method: str, given: Any = None) -> Decode:
 
     Args:
         pipe: the pipeline.
-        vae: its own autoencoder.
-        method: ``vae`` uses the pipeline's own autoencoder with at most 64 latents per side; ``tiny`` a given tiny one,
-            or one that lies beside the model; ``linear`` a map fitted to the pipeline's own; ``auto`` a tiny one if
-            there is one, otherwise the pipeline's own.
-        given: an AutoencoderTiny, or the folder of one.
+        vae: the pipeline's own autoencoder.
+        method: ``vae`` uses the pipeline's own autoencoder, with at most 64 latents per side. ``tiny`` uses ``given``,
+            or a tiny autoencoder in the model's folder. ``linear`` uses a linear map that is fitted to the pipeline's
+            own autoencoder. ``auto`` works as ``tiny`` if there is a tiny autoencoder, otherwise as ``vae``.
+        given: an AutoencoderTiny, or the folder of one; None to look for one in the model's folder.
 
     Raises:
         CannotSteer: there is no tiny autoencoder, it cannot be loaded, or it is made for other latents.
@@ -93,7 +93,7 @@ def _holds_one(folder: Path) -> bool:
 
 
 def placed(tiny: Any, device: torch.device) -> Any:
-    """Return an autoencoder, which no pipeline moves, on a device: itself, or a copy that is kept for that device."""
+    """Return an autoencoder on a device: itself if it is there, otherwise a copy, which is kept for later calls."""
     if tiny.device == device:
         return tiny
     with _COPYING:

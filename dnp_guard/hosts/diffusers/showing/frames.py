@@ -1,4 +1,4 @@
-"""Choose some frames of a video for a look."""
+"""Choose the frames of a video to query."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FRAMES: Final = 3
-"""Number of a video's frames in a look: the first, the middle and the last."""
+"""Number of frames per video in a query: the first, the middle and the last."""
 
 _OF_PICTURES = 4
 """Number of dimensions of the latents of pictures."""
 
 
 def frames(total: int, count: int = FRAMES) -> list[int]:
-    """Return the indices of ``count`` frames, spread from the first to the last, or of all if there are fewer."""
+    """Return the indices of ``count`` frames, evenly spread from the first to the last; all if there are fewer."""
     if total <= count:
         return list(range(total))
     return [round(place * (total - 1) / (count - 1)) for place in range(count)]
 
 
 def of_frames(latents: Tensor, images: int) -> Tensor:
-    """Return some frames per image, as latents of pictures, [images * k, C, H, W], with a video's frames together.
+    """Choose some frames of every video; return their latents as those of pictures, [images * k, C, H, W], in order.
 
     Args:
         latents: of pictures, [images, C, H, W]; of frames of videos, [images * F, C, H, W]; or of videos,

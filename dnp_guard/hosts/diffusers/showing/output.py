@@ -29,7 +29,7 @@ _OF_VIDEOS = 5
 _COVER = 64
 """Side, in pixels, of the picture that is encoded into latents, before it is resized to theirs."""
 _OF_PICTURES = 3
-"""Least dimensions of a tensor that may hold pictures."""
+"""Least number of dimensions of a tensor that can hold pictures."""
 _CHANNELS = {"np": -1, "pt": -3}
 """Dimension of an array that holds the colours."""
 _WITH_ALPHA = 4
@@ -37,7 +37,7 @@ _WITH_ALPHA = 4
 
 
 class Ends(Protocol):
-    """Interface of the call for its output.
+    """The part of a guarded call that :class:`Output` uses.
 
     Attributes:
         images: number of images in the batch.
@@ -46,23 +46,23 @@ class Ends(Protocol):
     images: int
 
     def ended(self) -> Sequence[Image]:
-        """Return the predicted images of a call that ended before they were denoised; otherwise none."""
+        """Return the predicted images if the call ended with latents that are still noisy; otherwise none."""
 
     def decoded(self, latents: Tensor) -> list[Image]:
-        """Decode latents as the sampler holds them."""
+        """Decode latents in the sampler's form to pictures."""
 
     def encoded(self, picture: Image, like: Tensor) -> Tensor:
-        """Return latents as the sampler holds them, [B, ...], each of which decodes to a picture."""
+        """Encode a picture as latents in the sampler's form, [B, ...], the same for every image of the batch."""
 
 
 class Output:
-    """The result of a call.
+    """The result of a pipeline's call, whose images can be read, replaced and merged.
 
     Args:
         result: an output object; with ``return_dict=False`` a tuple that starts with the images or videos; a list or an
-            array of these; or the state of a modular pipeline.
+            array of images or videos; or the state of a modular pipeline.
         kind: the call's ``output_type``: pil, np, pt or latent.
-        call: the call.
+        call: the guarded call.
     """
 
     def __init__(self, result: Any, kind: str, call: Ends) -> None:
@@ -85,7 +85,7 @@ class Output:
         )
 
     def pictures(self) -> list[Image]:
-        """Return the RGB pictures to query, see :func:`faces`; of every video, some frames."""
+        """Return the RGB pictures to query, as :func:`faces` makes them; for a video, some of its frames."""
         if ended := self._call.ended():
             return list(ended)
         if self._kind == "latent":
@@ -93,7 +93,7 @@ class Output:
         return faces([frame for index in range(len(self._items)) for frame in self._frames(index, some=True)])
 
     def _frames(self, index: int, *, some: bool) -> list[Image]:
-        """Return the pictures of one item: that of an image, or all or some frames of a video."""
+        """Return the pictures of one item of the result: an image itself, or all or some frames of a video."""
         item = self._items[index]
         if self._videos and some:
             chosen = frames(len(item))
@@ -104,7 +104,9 @@ class Output:
         return autoencoder.to_pictures(pixels if self._videos else pixels[None])
 
     def delivered(self, outcomes: Sequence[Outcome], policy: Policy) -> Any:
-        """Return the result with every image as its outcome allows; the same object if all may pass.
+        """Return the result with every image unchanged, blurred or replaced by a notice, as its outcome requires.
+
+        If all images pass, this is the same object.
 
         Args:
             outcomes: outcomes of the images.
@@ -121,7 +123,7 @@ class Output:
         return self._holding(items, flags, covered)
 
     def merged(self, other: Output, images: Sequence[int]) -> Output:
-        """Copy some images from another result of the same call into this one."""
+        """Return this result with some images replaced by those of another result of the same call."""
         per_image = len(self._items) // self._call.images if self._kind == "latent" else 1
         rows = [row for index in images for row in range(index * per_image, (index + 1) * per_image)]
         if self._kind == "pil":
@@ -138,7 +140,7 @@ class Output:
         return [blurred(picture) for picture in self._frames(index, some=False)]
 
     def _holding(self, items: Any, flags: list[bool], covered: Sequence[int]) -> Any:
-        """Return the result with other items in it."""
+        """Return the result with other images or videos in it, and with flags for withheld ones where it has flags."""
         result = self._result
         if self._bare:
             return items
@@ -155,7 +157,7 @@ class Output:
         return result
 
     def _size(self) -> tuple[int, int]:
-        """Return width and height of the images in pixels, without decoding, which may be what failed."""
+        """Return width and height of the images in pixels, without converting them, because that can have failed."""
         if self._kind == "pil":
             first = self._items[0]
             width, height = (first[0] if self._videos else first).size
@@ -164,7 +166,7 @@ class Output:
         return self._items[0].shape[columns], self._items[0].shape[rows]
 
     def _with(self, replaced: Mapping[int, list[Image]]) -> Any:
-        """Return the items with some replaced; a single picture replaces every frame of a video."""
+        """Return the images or videos with some replaced; a single picture replaces every frame of a video."""
         if self._kind == "pil":
             new = {
                 index: pictures * (len(self._items[index]) // len(pictures)) if self._videos else pictures[0]
@@ -225,7 +227,7 @@ def _items(result: Any) -> tuple[Any, Any]:
 
 
 def _without(values: Mapping[str, Any], covered: Sequence[int], images: int) -> dict[str, Any]:
-    """Return the tensors of a state with the rows of some images zeroed."""
+    """Return the tensors of a modular pipeline's state that can hold pictures, with the rows of some images zeroed."""
     emptied = {}
     for name, value in values.items():
         if isinstance(value, torch.Tensor) and value.ndim >= _OF_PICTURES and value.shape[0] == images:

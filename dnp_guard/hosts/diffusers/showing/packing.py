@@ -1,4 +1,4 @@
-"""Turn latents of an autoencoder back into latents of the sampler, by learning how the pipeline's end unpacks them."""
+"""Turn latents in an autoencoder's form back into the sampler's form, by learning how the pipeline unpacks them."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ _EXACT = 1 << 24
 
 
 def packed(unpack: Callable[[Tensor], Tensor], like: Tensor, latents: Tensor) -> Tensor:
-    """Return latents as the sampler holds them, [B, ...], from unscaled ones of an autoencoder.
+    """Return latents in the sampler's form, [B, ...], from unscaled latents in the autoencoder's form.
 
-    A pipeline's end moves every number to another place and scales it, so three replays find out where and how.
+    After its last step, a pipeline moves every number of its latents to another place and scales it. Three replays of
+    that code, with made-up latents, show where each number goes and how it is scaled.
 
     Args:
-        unpack: replays the pipeline's end, from the sampler's latents to the autoencoder's.
-        like: latents as the sampler holds them, [B, ...].
+        unpack: replays the pipeline's code after the last step, from the sampler's latents to the autoencoder's.
+        like: latents in the sampler's form, [B, ...].
         latents: latents of every image, in the form that ``unpack`` returns.
 
     Raises:
-        CannotSteer: the end does something else with the numbers.
+        CannotSteer: the code does something else with the numbers.
     """
     numbers = torch.arange(like.numel(), dtype=torch.float32, device=like.device).view_as(like)
     ones = torch.ones_like(numbers)

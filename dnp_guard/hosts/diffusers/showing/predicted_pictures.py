@@ -1,4 +1,4 @@
-"""Turn a call's predictions into pictures, with the pipeline's own end."""
+"""Turn a call's predictions into pictures, by the code that the pipeline itself runs after its last step."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ class Shows:
 
     Args:
         recording: recording of the call.
-        evaluations: evaluations of each denoiser in its first step.
+        evaluations: evaluations of each denoiser in the call's first step.
         scheduler: name of the scheduler that steps.
         images: number of images in the batch.
         method: the policy's ``preview.method``.
-        tiny: a tiny autoencoder passed by the user; None without one.
+        tiny: a tiny autoencoder that the user passed, or None.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Shows:
         self._plain = ""
 
     def pictures(self, x0: Tensor) -> list[Image]:
-        """Decode a prediction as the policy requires: RGB, one picture per image, or equally many frames per image."""
+        """Decode a prediction to RGB as the policy's ``preview`` requires: one picture, or some frames, per image."""
         end = self._end(x0)
         if end.latents is None:
             return Output(end.result, "pil", self).pictures()
@@ -96,16 +96,16 @@ class Shows:
             raise _no_pictures(end.result) from error
 
     def _unscales(self, x0: Tensor, end: End) -> bool:
-        """Return whether the call's end only undoes the autoencoder's scaling of a prediction, to the bit."""
+        """Return whether the pipeline only undoes the autoencoder's scaling before it decodes, bit for bit."""
         if end.latents is None or x0.ndim != _LATENTS or (end.latents.shape, end.latents.dtype) != (x0.shape, x0.dtype):
             return False
         return torch.equal(unscaled(self._vae(end), x0), end.latents)
 
     def _check_apart(self, x0: Tensor, latents: Tensor) -> None:
-        """Check that the last image's prediction does not affect the others, as joint normalisation would.
+        """Check that the last image's latents do not affect the other images, as a joint normalisation would.
 
         Raises:
-            CannotSteer: it does.
+            CannotSteer: the last image's latents affect the other images.
         """
         if self.images == 1:
             return
@@ -122,14 +122,14 @@ class Shows:
         )
 
     def scaled(self, x0: Tensor) -> Tensor:
-        """Return a prediction as latents scaled like the sampler's, but not packed, [B * k, C, H, W]."""
+        """Return a prediction as latents of pictures, [B * k, C, H, W], scaled like the sampler's, but not packed."""
         end = self._end(x0)
         if end.latents is None:
             raise CannotSteer("nothing decodes its latents", hint="Leave queries.skip_probe out.")
         return scaled(self._vae(end), of_frames(end.latents, self.images))
 
     def encoded(self, picture: Image, like: Tensor) -> Tensor:
-        """Return latents as the sampler holds them, [B, ...], each of which decodes to a picture."""
+        """Encode a picture as latents in the sampler's form, [B, ...], the same for every image of the batch."""
         end = self._end(like)
         if end.latents is None:
             raise CannotSteer("nothing decodes its latents", hint="Ask for pictures.")
@@ -142,13 +142,13 @@ class Shows:
         return packed(self._unscaled, like, made.float())
 
     def channels(self, output: Tensor) -> int:
-        """Return the dimension of a prediction that holds channels: for videos, the one of the latents' channels."""
+        """Return the dimension of a prediction that holds channels: 2 for videos with frames before channels, else 1."""
         known = channels(getattr(self._recording.pipe, "vae", None))
         frames_first = output.ndim == _OF_VIDEOS and known not in {None, output.shape[1]} and output.shape[2] == known
         return 2 if frames_first else 1
 
     def ended(self) -> list[Image]:
-        """Return nothing, because the replayed call has ended."""
+        """Return an empty list, because a replayed call always runs to its end."""
         return []
 
     decoded = pictures
