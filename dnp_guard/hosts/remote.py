@@ -206,7 +206,7 @@ class RemoteSession:
         """Return whether to query at a step: the step is due, or an earlier due step has no answer yet.
 
         Args:
-            step: counted from 0.
+            step: number of the step, from 0.
             progress: fraction of the run that is done, 0…1; needed if the number of steps is unknown.
         """
         if self.opened.due is not None:
@@ -220,7 +220,7 @@ class RemoteSession:
             pictures: pictures to edit, to inpaint, or to start from.
 
         Returns:
-            One verdict per picture. After ``block`` the session is over, and nothing may be generated. Empty if the
+            One verdict per picture. After ``block`` the session is over: generate nothing. The list is empty if the
             service does not ask for the pictures: see ``opened.inputs``.
 
         Raises:
@@ -251,7 +251,7 @@ class RemoteSession:
         """Ask the service about the pictures that a step predicts.
 
         Args:
-            step: counted from 0.
+            step: number of the step, from 0.
             pictures: the decoded prediction x̂0 of every image in ``drawn``, in this order.
             progress: fraction of the run that is done, 0…1; needed if the number of steps is unknown.
             sigma: noise level for the audit record.

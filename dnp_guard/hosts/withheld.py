@@ -80,7 +80,7 @@ def blurred(picture: Image.Image) -> Image.Image:
 
 
 def written(picture: Image.Image, text: str) -> Image.Image:
-    """Write a text into the middle of a picture, as large as it fits; draw a crossed circle if it is unreadable."""
+    """Write a text in the middle of a picture, as large as it fits; draw a crossed circle if no readable size fits."""
     drawing = ImageDraw.Draw(picture)
     for lines, font in _settings(picture.size, text):
         box = drawing.multiline_textbbox((0, 0), lines, font=font, align="center", spacing=2)

@@ -28,13 +28,13 @@ _CALL = "_dnp_guard_call"
 
 
 def after_step(guard: Guard, pipe: Any, step: int, callback_kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Guard a call from its callback, after one of its steps.
+    """Guard a pipeline's call from its step callback, after one of its steps.
 
     Returns:
         The new ``latents`` for diffusers to go on with; empty if no image has to be replaced.
 
     Raises:
-        CannotSteer: no negative could take effect in this call, which shows at the first step.
+        CannotSteer: no negative prompt can take effect in this call; this is raised at the first step.
     """
     attached = guard_of(pipe)
     if attached is guard:

@@ -58,7 +58,7 @@ def begin(guard: Guard, policy: Policy, recording: Recording, first: FirstStep, 
         images: number of images in the batch.
 
     Raises:
-        CannotSteer: no negative can take effect, or the predictions do not become pictures.
+        CannotSteer: no negative prompt can take effect, or the predictions do not become pictures.
     """
     sample = first.sample
     own = _of_denoiser(first.evaluations, sample)

@@ -52,7 +52,7 @@ class Call:
         done: number of sampler steps that ran before the guard was installed.
 
     Raises:
-        CannotSteer: no negative can take effect in this call.
+        CannotSteer: no negative prompt can take effect in this call.
         RequestRefused: the policy does not allow so many questions.
     """
 
@@ -177,7 +177,7 @@ class Call:
         return answer
 
     def _as_rehearsed(self, evaluation: Evaluation) -> bool:
-        """Return whether an evaluation of the first step is as a copy showed it before; if not, stop steering."""
+        """Return whether an evaluation has the arguments that it had on a copy of the call; if not, stop steering."""
         again = self.driver.session.state.drawing is not None  # a repeated call, which was proven the first time
         if not again and self._substeps.none and self.begun is not None and self.begun.proof is not None:
             self._rehearsed += 1
@@ -216,7 +216,7 @@ class Call:
         """Prove before the first step where a negative goes in this call, and how its predictions become pictures.
 
         Raises:
-            CannotSteer: no negative can take effect, or the predictions do not become pictures.
+            CannotSteer: no negative prompt can take effect, or the predictions do not become pictures.
         """
         self._substeps.scheduler = first.scheduler
         policy = self.driver.policy
@@ -254,7 +254,7 @@ class Call:
         """Do the same as :meth:`begin` for a call that is past its first step: a copy evaluates that step again.
 
         Raises:
-            CannotSteer: no negative can take effect, or the predictions do not become pictures.
+            CannotSteer: no negative prompt can take effect, or the predictions do not become pictures.
         """
         self.begin(evaluated_again(self.recording))
 

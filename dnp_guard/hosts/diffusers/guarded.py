@@ -31,7 +31,7 @@ def guarded_call(
     """Run ``call(pipe, *args, **kwargs)`` under a guard.
 
     Raises:
-        CannotSteer: no negative could take effect in this call.
+        CannotSteer: no negative prompt can take effect in this call.
         RequestRefused: the policy does not allow so many questions, or refuses a picture in the call's arguments.
     """
     try:
@@ -117,7 +117,7 @@ def begun(guard: Guard, recording: Recording, *, images: int | None = None, done
         done: number of steps that the call has already run.
 
     Raises:
-        CannotSteer: no negative could take effect in this call.
+        CannotSteer: no negative prompt can take effect in this call.
         RequestRefused: the policy does not allow so many questions, or refuses a picture in the call's arguments.
     """
     pipe, given = recording.pipe, recording.given

@@ -42,7 +42,7 @@ CONTEXT = "dnp_guard"
 
 
 class Injection:
-    """Steers the images of one call by their negatives.
+    """Steers the images of one call away from their negative prompts.
 
     Args:
         settings: guidance settings of the policy.
@@ -176,7 +176,7 @@ class Injection:
         return len(first) != self._places.batch or self._evaluated == 0
 
     def _own_rows(self, first: Tensor) -> Sequence[int]:
-        """Return the batch rows, one per image, from whose predictions those of the negatives are subtracted.
+        """Return the batch rows, one per image, whose predictions are subtracted from those of the negatives.
 
         Raises:
             CannotSteer: the rows cannot be identified.
@@ -209,7 +209,7 @@ class Injection:
         return context
 
     def _joined(self, evaluation: Evaluation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Evaluate the pipeline's and the negatives' rows in one batch; apart, if the prompts differ in length."""
+        """Evaluate the pipeline's rows and the negatives' in one batch, or apart if their prompts differ in length."""
         due = self._branch.due(self._active, begins=self._call.begins_step())
         rows = third_branch.rows_given(evaluation)
         own = self._places.rows if rows == self._places.batch else range(rows)

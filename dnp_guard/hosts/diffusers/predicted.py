@@ -55,7 +55,7 @@ class Predicted(View):
         return self.call.decoded(self.step.prediction)
 
     def likeness(self) -> list[float]:
-        """Return the cosine similarity of each prediction to the last one that was decoded; empty without one."""
+        """Return the cosine similarity of each prediction to the last one that was decoded; empty if there is none."""
         return similarity(self.step.prediction, self.call.compared)
 
     def nearness(self) -> list[dict[str, float]]:

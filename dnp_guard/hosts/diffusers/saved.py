@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def class_in(folder: Path) -> str:
-    """Return the class of a saved pipeline, and check that its scheduler's predictions are known.
+    """Return the class of a saved pipeline, and check that its scheduler is one that the guard knows.
 
     Raises:
         CannotSteer: the pipeline cannot be steered.

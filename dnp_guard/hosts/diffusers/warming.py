@@ -23,7 +23,7 @@ _STEPS: Final = 3
 
 
 class _Sees:
-    """Backend that answers yes to every question, about the first picture or about all pictures."""
+    """A VLM backend that answers every question with yes, about all pictures or only about the first one."""
 
     def __init__(self, *, everywhere: bool) -> None:
         self._everywhere = everywhere
@@ -47,7 +47,7 @@ def warm_up(guard: Guard, pipe: Any, *args: Any, **kwargs: Any) -> None:
         kwargs: keyword arguments of the call; ``num_inference_steps`` is overridden.
 
     Raises:
-        CannotSteer: no negative could take effect in this call.
+        CannotSteer: no negative prompt can take effect in this call.
     """
     kind: Any = type(pipe).__mro__[1] if guard_of(pipe) is not None else type(pipe)
     few = (

@@ -47,7 +47,7 @@ def attach(pipeline: Any, guard: Guard) -> None:
 
 
 def _standard(stage: Any) -> Any:
-    """Return a standard denoising stage itself, or the one that a router passes ordinary requests to; else None."""
+    """Return the standard denoising stage: ``stage`` itself, or the one in a router of stages; None if neither is."""
     if type(stage).__name__ == _ROUTER:
         stage = stage.standard_stage
     return stage if type(stage).__name__ == _DENOISING else None
@@ -66,10 +66,10 @@ class Attached:
         self._running: Running | None = None
 
     def forward(self, batch: Any, server_args: Any) -> Any:
-        """Run a request, guarded.
+        """Run a request under the guard.
 
         Raises:
-            CannotSteer: no negative can take effect in the request.
+            CannotSteer: no negative prompt can take effect in the request.
         """
         check(batch)
         running = self._running = Running(self._guard, self._stages, fresh(batch), server_args)
@@ -82,13 +82,13 @@ class Attached:
             self._running = None
 
     def predicted(self, **arguments: Any) -> Any:
-        """Predict the noise of a step, steered, and query the VLM about the predicted image if a query is due."""
+        """Predict and steer the noise of a step, and query the VLM about the predicted image if a query is due."""
         if self._running is None:
             raise CannotSteer("a request did not come through the pipeline", hint="Report this.")
         return self._running.predicted(arguments)
 
     def noted(self, *args: Any, **kwargs: Any) -> Any:
-        """Predict the noise of one guidance branch as the engine does, and keep it for steering the step."""
+        """Predict the noise of one guidance branch as the engine does, and keep the prediction to steer the step."""
         output = self._stages.predict(*args, **kwargs)
         if self._running is not None:
             self._running.branches.append(output)

@@ -106,10 +106,10 @@ class AttachedMixin:
         self._unconditional: Any = None
 
     def forward(self, batch: Any) -> Any:
-        """Run a batch of requests, guarded.
+        """Run a batch of requests under the guard.
 
         Raises:
-            CannotSteer: no negative can take effect in the batch, or the ranks are out of step.
+            CannotSteer: no negative prompt can take effect in the batch, or the ranks are out of step.
         """
         with self.ranks.request():
             check_batch(batch)
@@ -136,7 +136,7 @@ class AttachedMixin:
         output_slice: int | None = None,
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """Predict the guided noise of a step, steered.
+        """Predict and steer the guided noise of a step.
 
         In a rehearsal, a run on a copy of the batch, return the latents to show, or end the run by `FirstPrediction`.
         """
@@ -184,11 +184,11 @@ class AttachedMixin:
         return self._rehearsal, self._running
 
     def _deliver(self, result: Any, replaced: dict[int, Image]) -> None:
-        """Put replacement pictures into a result; the keys are the indices of the images in the batch."""
+        """Put replacement pictures into a result; the keys of ``replaced`` are indices of images in the batch."""
         first = 0
         for output in outputs(result):
             if not self.ranks.leads:
-                output.output = None  # the engine takes the first rank's; nobody has looked at this one
+                output.output = None  # the engine takes the first rank's output; this one is unchecked
                 continue
             made, images = output.output, range(first, first + len(output.output))
             for index in replaced.keys() & set(images):

@@ -63,7 +63,7 @@ class RunningBatch:
         """Begin a step, and return the negative that replaces the user's own in it; None if none does.
 
         Raises:
-            CannotSteer: no negative can take effect in the batch.
+            CannotSteer: no negative prompt can take effect in the batch.
             DnpGuardError: drawing the batch again takes longer than the policy allows.
         """
         generation = self._generation or self._started()

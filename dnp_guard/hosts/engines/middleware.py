@@ -1,4 +1,4 @@
-"""An ASGI middleware for an engine's HTTP server: it refuses unguarded requests, and reports what is in force."""
+"""An ASGI middleware for an engine's HTTP server: it refuses unguarded requests, and reports the policies in force."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ class Ranks:
 
     @contextmanager
     def request(self) -> Iterator[None]:
-        """Enclose the drawing of one request in all ranks; they have to leave the ``with`` block in the same way.
+        """Enclose the drawing of one request: all ranks have to leave the ``with`` block by an error, or none of them.
 
         Raises:
             CannotSteer: the ranks are out of step, such as after an error in only one of them.
@@ -173,7 +173,7 @@ class Ranks:
         self._check()
 
     def _compared(self, same: Any, reason: str | None) -> list[str | None]:
-        """Send a reason to all ranks, and return those of all; raise, now and later, if ``same`` differs among them."""
+        """Exchange reasons for refusal with all ranks, and return them all; raise if ``same`` differs among ranks."""
         if self._group is None:
             return [reason]
         answers: list[Any] = [None] * dist.get_world_size()
@@ -183,7 +183,7 @@ class Ranks:
         return [reason for _, reason in answers]
 
     def _place(self) -> tuple[int, list[int]]:
-        """Return the number of the request, and the numbers of the calls that are running, the outermost first."""
+        """Return the number of the request, and those of the running calls of :meth:`together`, the outermost first."""
         return self._request, self._open
 
     def _send(self, name: str, *arguments: Any) -> None:

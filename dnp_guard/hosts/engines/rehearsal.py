@@ -31,7 +31,10 @@ _QUIET = {"disable": True}
 
 
 class FirstPrediction(Exception):
-    """Ends a rehearsal at its first prediction, and carries the arguments of the conditional branch."""
+    """Ends a rehearsal (a run on a copy of the batch) at its first prediction, and carries that prediction's arguments.
+
+    These are the arguments of the conditional branch.
+    """
 
     def __init__(self, arguments: dict[str, Any]) -> None:
         super().__init__("the first prediction")
@@ -100,7 +103,7 @@ class Rehearsal:
         return result
 
     def encoded(self, text: str) -> str:
-        """Encode a negative in place of every prompt; return its text, the key under which the encoding is kept.
+        """Encode a negative prompt in place of every prompt; return its text, by which the encoding is found again.
 
         Raises:
             DnpGuardError: the negative does not reach the model.

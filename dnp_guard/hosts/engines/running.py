@@ -98,10 +98,10 @@ class Running:
         self._levels: tuple[float, ...] = ()
 
     def predicted(self, arguments: dict[str, Any]) -> Any:
-        """Predict the noise of a step, steered, and query the VLM about the predicted image if a query is due.
+        """Predict and steer the noise of a step, and query the VLM about the predicted image if a query is due.
 
         Raises:
-            CannotSteer: no negative can take effect in the request.
+            CannotSteer: no negative prompt can take effect in the request.
             DnpGuardError: drawing the image again takes longer than the policy allows.
         """
         self._batch = arguments["batch"]

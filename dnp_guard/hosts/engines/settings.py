@@ -58,7 +58,7 @@ class EngineSettings(BaseModel):
 
     @property
     def sinks(self) -> list[str]:
-        """The audit sinks of this process."""
+        """The specs of this process's audit sinks, with its id in place of ``{pid}``."""
         return [spec.replace("{pid}", str(os.getpid())) for spec in self.audit]
 
 
@@ -90,7 +90,7 @@ def state_of(environment: Mapping[str, str]) -> Path:
 
 
 def opened(environment: Mapping[str, str]) -> bool:
-    """Return whether workers that cannot guard may serve: only if the settings can be read and say so."""
+    """Return whether the settings allow a worker without a guard to serve; False if they cannot be read."""
     try:
         return read(environment).on_failure == "open"
     except DnpGuardError:

@@ -32,7 +32,7 @@ _ATTESTED = "_dnp_guard_attested"
 
 
 def register(make: Make) -> None:
-    """Guard or refuse every model that this process loads, and make its HTTP server report what is in force.
+    """Guard or refuse every model that this process loads, and make its HTTP server report the policies in force.
 
     Args:
         make: makes the guard from the settings.

@@ -40,7 +40,7 @@ def check_together(demands: Sequence[Any]) -> None:
         demands: demands of every request, as :func:`of` returns them.
 
     Raises:
-        RequestRefused: their regions or surfaces differ.
+        RequestRefused: the regions or the surfaces differ.
     """
     places = [tuple(map(demand.get, _PLACE)) if isinstance(demand, dict) else (None, None) for demand in demands]
     if any(place != places[0] for place in places):

@@ -29,7 +29,7 @@ _RUNS = ("execute_model", "execute_model_batch", "execute_stepwise")
 
 
 def register(make: Make) -> None:
-    """Guard or refuse every model that this process loads, and make its results report what was in force.
+    """Guard or refuse every model that this process loads, and make its results report the policy in force.
 
     Args:
         make: makes the guard from the settings.

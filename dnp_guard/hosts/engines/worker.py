@@ -32,7 +32,7 @@ WORKER = "_dnp_guard_worker"
 
 
 class Worker:
-    """The guard of one process of an engine.
+    """The guard of one worker process of an engine.
 
     The settings are read and the guard is made only when a model is loaded, so processes without a model need neither.
 
@@ -55,7 +55,7 @@ class Worker:
         self._told: Attestation | None = None
 
     def take(self, attach: Callable[[Guard], object]) -> None:
-        """Guard a loaded model.
+        """Guard a loaded model, and report for the HTTP server whether that worked.
 
         Args:
             attach: attaches the guard to the model.
@@ -92,7 +92,7 @@ class Worker:
         return False
 
     def agree(self, place: object, check: Callable[[], T]) -> T:
-        """Run a check in all ranks (processes) that draw together; see :meth:`.Ranks.agree`."""
+        """Run a check in all ranks (processes) that draw together, and return this rank's result if none fails."""
         if self.ranks is None:
             return check()
         try:

@@ -66,7 +66,7 @@ def parts(active: Mapping[int, Term]) -> list[Part]:
     """List the negatives that steer in attention space, in the order in which they act; list equal ones once.
 
     Args:
-        active: the negative that steers an image, by the image's index.
+        active: the negative of every steered image, by the image's index.
 
     Raises:
         NotReached: a negative has no tokens.
@@ -88,7 +88,7 @@ def parts(active: Mapping[int, Term]) -> list[Part]:
 
 
 def rows_of(cond: Any) -> Rows:
-    """Return a function that finds the row of each image's prompt among the tokens of an evaluation.
+    """Return a function that finds the batch row of each image's prompt in the prompt tokens of an evaluation.
 
     Args:
         cond: the user's conditioning of the run, by whose tokens the rows are recognised.

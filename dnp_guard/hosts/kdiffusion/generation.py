@@ -172,7 +172,7 @@ class _Denoised(View):
     """The clean images x̂0 that one step predicts, as latents.
 
     Attributes:
-        generation: the generation.
+        generation: the guarded run.
         prediction: x̂0, latents [B, ...].
     """
 
@@ -188,7 +188,7 @@ class _Denoised(View):
         return faces(pictures)
 
     def likeness(self) -> list[float]:
-        """Return the cosine similarity of each prediction to the last one that was decoded; empty without one."""
+        """Return the cosine similarity of each prediction to the last one that was decoded; empty if there is none."""
         return similarity(self.prediction, self.generation.compared)
 
 

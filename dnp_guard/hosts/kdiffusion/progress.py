@@ -73,7 +73,7 @@ class Progress:
         return index / self.total if self.total else self._done(sigma)
 
     def _done(self, sigma: float) -> float:
-        """Return how far sigma has come from its highest to its lowest level, 0…1; on a log scale if that is not 0."""
+        """Return how far sigma is from the highest to the lowest level, 0…1; on a log scale if the lowest is not 0."""
         high, low = self._ends or (sigma, 0.0)
         if sigma <= low or high <= low:
             return 1.0

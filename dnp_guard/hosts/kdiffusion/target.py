@@ -42,7 +42,7 @@ class KDiffusion:
             guidance): a tensor [N, ...], a list of N entries, or a dict of these.
         decode: decodes latents [N, ...] to N pictures, RGB.
         denoise: the model without guidance, ``denoise(x, sigma, cond=…)``. If it is None, the model is evaluated with
-            ``cond_scale=0`` instead, which costs twice as much, and makes more calls, which a model may count.
+            ``cond_scale=0`` instead, which costs twice as much; a model that counts its calls counts these, too.
         network: the UNet or other denoiser inside the model, for steering in its attention over the prompt. By default
             it is looked for in ``model`` and ``denoise``, if these are torch modules.
         name: name of the model for the audit record.
@@ -69,7 +69,7 @@ class KDiffusion:
         self._host = {"name": _HOST, "target": name or type(model).__name__}
 
     def guarded_by(self, guard: Guard | None) -> None:
-        """Set the guard, or remove it by None, and record that; users call ``guard.attach(…)`` instead."""
+        """Set the guard, or remove it with None, and record the change; users call ``guard.attach(…)`` instead."""
         before, self.guard = self.guard, guard
         if before is guard:
             return
@@ -108,7 +108,7 @@ class KDiffusion:
             B pictures: unchanged, blurred, or replaced by a notice, as the policy requires.
 
         Raises:
-            CannotSteer: no negative can take effect in this run.
+            CannotSteer: no negative prompt can take effect in this run.
             RequestRefused: the policy does not allow so many questions.
         """
         extra = dict(extra_args or {})
@@ -170,7 +170,7 @@ class KDiffusion:
             ``finish`` the finished pictures; if the block ends without ``finish``, the run is recorded as abandoned.
 
         Raises:
-            CannotSteer: no guard is attached, or no negative can take effect in this run.
+            CannotSteer: no guard is attached, or no negative prompt can take effect in this run.
             RequestRefused: the policy does not allow so many questions.
         """
         if self.guard is None:

@@ -54,7 +54,7 @@ class Evaluation:
 def evaluation(
     name: str, part: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any = None
 ) -> Evaluation:
-    """Return an evaluation with its arguments by name; copy lists, because some denoisers empty them."""
+    """Describe an evaluation, with all its arguments by name; copy lists, because some denoisers empty them."""
     names: tuple[str, ...] = ()
     if args:
         inner = getattr(part, "_orig_mod", part)  # a compiled module accepts any arguments
@@ -65,7 +65,7 @@ def evaluation(
 
 
 def kept(value: Any) -> Any:
-    """Return a value with its lists copied, because pipelines and denoisers empty or change the ones that they get."""
+    """Return a value with its lists copied, because pipelines and denoisers empty or change lists they are given."""
     if type(value) is dict:
         return {key: kept(item) for key, item in value.items()}
     if type(value) in {list, tuple}:
@@ -88,7 +88,7 @@ def leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Return whether two leaves are bit-identical; for objects that are no plain values, compare only their types."""
+    """Return whether two values are bit-identical; for objects other than tensors and plain values, compare types."""
     if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
         return one.shape == other.shape and one.dtype == other.dtype and torch.equal(one, other)
     if isinstance(one, torch.Tensor) or isinstance(other, torch.Tensor):
@@ -223,7 +223,7 @@ def mapped(output: Any, change: Callable[[Tensor], Tensor]) -> Any:
 
 
 def appended(value: Any, more: Any, batch: int) -> Any:
-    """Append rows to every tensor inside a value that has ``batch`` rows, from the same place in ``more``."""
+    """Append rows to every tensor in ``value`` that has ``batch`` rows: those of its counterpart in ``more``."""
     if isinstance(value, torch.Tensor):
         return torch.cat([value, more]) if value.ndim and value.shape[0] == batch else value
     if isinstance(value, dict):

@@ -64,7 +64,7 @@ class Arithmetic:
 
 
 def ask(own: FirstStep, made: Ask) -> Arithmetic:
-    """Determine how a pipeline combines the outputs of its branches, all but the weight of the unconditional branch.
+    """Determine how a pipeline combines the outputs of its guidance branches, except for the unconditional weight.
 
     The pipeline's own arithmetic runs on very different made-up outputs, and then on the same outputs with one tensor
     added to all of them; the difference shows how the tensor arrives in the guided prediction.
@@ -103,7 +103,7 @@ def _answered(made: Ask, answers: Sequence[Tensor]) -> Tensor:
 
 
 def _order(guided: Tensor, answer: Tensor, made: Ask) -> Tensor | None:
-    """Return the index in a denoiser's output of every number of the guided prediction; None if the shapes tell it.
+    """Return, for every number of the guided prediction, its index in a denoiser's output; None if the shapes tell it.
 
     Raises:
         CannotSteer: the guided prediction does not consist of the output's numbers.
@@ -128,10 +128,11 @@ def _order(guided: Tensor, answer: Tensor, made: Ask) -> Tensor | None:
 
 
 def weighed(arithmetic: Arithmetic, places: Places, own: FirstStep, made: Ask) -> Arithmetic:
-    """Return the arithmetic with the weight of the unconditional branch; None if there is no guidance or no clear one.
+    """Measure the weight of the unconditional branch, and return a copy of the arithmetic with it.
 
     The unconditional branch gets another pattern of numbers than the other branches. Both patterns have equal norms and
-    deviations, so that a pipeline that rescales or normalises treats them alike.
+    deviations, so that a pipeline that rescales or normalises treats them alike. The weight is None without guidance,
+    or if the result is no weighted sum of the patterns.
     """
     if places.of_step == places.branches == 1:  # there is no guidance
         return replace(arithmetic, weight=None)
@@ -171,7 +172,7 @@ def _like_answers(answers: Sequence[Tensor], images: int, *, last: bool) -> list
 
 
 def _corner(shape: Sequence[int], *, last: bool) -> tuple[slice, ...]:
-    """Return slices that cut a larger tensor to a shape, except for its rows: to its first or its last tokens."""
+    """Return slices that cut a larger tensor to ``shape`` in all dimensions but the first, at its start or end."""
     first = [slice(size) for size in shape[1:]]
     return (slice(None), slice(-shape[1], None), *first[1:]) if last else (slice(None), *first)
 
@@ -183,7 +184,7 @@ def _random(like: Tensor, seed: int) -> Tensor:
 
 
 def _pattern(like: Tensor, signs: Sequence[int]) -> Tensor:
-    """Return a tensor in the shape of another one, with signs that repeat along the last dimension."""
+    """Return a tensor in the shape of another one, filled with ``signs``, repeated along the last dimension."""
     row = torch.tensor(signs, dtype=torch.float32, device=like.device).repeat(like.shape[-1] // len(signs) + 1)
     return row[: like.shape[-1]].expand(like.shape).clone()
 

@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class FirstStep:
-    """The first step of a call: the evaluations before it, and the arguments of the scheduler's step.
+    """The first step of a call: the evaluations before the scheduler's step, and the arguments of that step.
 
     Attributes:
         evaluations: evaluations of all parts that take a timestep, or of the denoiser alone, in order.
         output: model output that the scheduler got.
         sample: x_t, as the scheduler got it.
         scheduler: name of the scheduler that steps.
-        rehearsed: number of the last evaluations that the call itself has not made yet, but only a copy of it.
+        rehearsed: number of evaluations, the last ones, that only a copy of the call has made so far.
     """
 
     evaluations: Sequence[Evaluation]
@@ -46,7 +46,7 @@ def capture(
     change: Mapping[str, Any] | None = None,
     outputs: Callable[[int, Any], Any] | None = None,
 ) -> FirstStep:
-    """Run the call on a copy up to its first step; prepared outputs take the place of the denoiser's evaluations.
+    """Run a recorded call on a copy of its pipeline up to the first step, with prepared outputs of the denoiser.
 
     Args:
         recording: recording of the call.
@@ -67,7 +67,7 @@ def capture(
 
 
 def capture_evaluated(recording: Recording) -> FirstStep:
-    """Run the call on a copy up to its first step and evaluate the denoiser, for a call that is past that step.
+    """Evaluate the first step of a recorded call again on a copy of its pipeline, if the call is past that step.
 
     Raises:
         RuntimeError: the copy takes no step.
@@ -82,7 +82,7 @@ def capture_evaluated(recording: Recording) -> FirstStep:
 
 
 def rehearse(recording: Recording, own: Sequence[Evaluation]) -> FirstStep | None:
-    """Run the call on a copy up to its first step, with the outputs of the evaluations that the call has made so far.
+    """Run a recorded call on a copy of its pipeline up to the first step, with the evaluations made so far.
 
     Args:
         recording: recording of the call.
@@ -125,7 +125,7 @@ def _run(
     answer: Callable[[Evaluation, int, Callable[[], Any]], Any],
     change: Mapping[str, Any] | None = None,
 ) -> FirstStep | None:
-    """Run the call on a copy up to its first step; return None if the copy ends before that.
+    """Run a recorded call on a copy of its pipeline up to the first step; return None if it ends before that.
 
     Args:
         recording: recording of the call.

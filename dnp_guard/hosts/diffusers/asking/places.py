@@ -151,7 +151,7 @@ def prompts(own: FirstStep, other: FirstStep) -> dict[int, tuple[int, ...]]:
 
 
 def alike(own: FirstStep, other: FirstStep) -> bool:
-    """Return whether two first steps evaluate the same parts in the same order with as many rows."""
+    """Return whether two first steps evaluate the same parts in the same order, with the same numbers of rows."""
     return [_form(evaluation) for evaluation in own.evaluations] == [
         _form(evaluation) for evaluation in other.evaluations
     ]
@@ -190,14 +190,14 @@ def _slot(path: Path, one: Evaluation, other: Evaluation, batch: int, images: in
 
 
 def _changed(before: Tensor, after: Tensor, dim: int) -> list[int]:
-    """Return the indices along a dimension at which two tensors differ, up to the length of the shorter."""
+    """Return the indices along a dimension at which two tensors differ, as far as the smaller tensor reaches."""
     sizes = [slice(min(a, b)) for a, b in zip(before.shape, after.shape, strict=True)]
     moved = (before[tuple(sizes)] != after[tuple(sizes)]).movedim(dim, 0)
     return [index for index, values in enumerate(moved) if values.any()]
 
 
 def _rows(slots: Sequence[Slot], one: Evaluation, other: Evaluation, batch: int) -> list[int]:
-    """Return the batch rows whose arguments differ between two evaluations; all rows if none can be told."""
+    """Return the batch rows whose arguments differ between two evaluations; all rows if none can be singled out."""
     rows: set[int] = set()
     for slot in slots:
         before, after = arguments.at(one.given, slot.path), arguments.at(other.given, slot.path)

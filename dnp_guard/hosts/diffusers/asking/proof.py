@@ -50,7 +50,7 @@ class Proof:
         self.arithmetic = weighed(arithmetic, self.places, own, self._guided) if guides else arithmetic
 
     def captured(self, words: str) -> Captured:
-        """Capture the denoiser's arguments for words in place of the negative prompt, or else of the prompt.
+        """Return the denoiser's arguments with words in place of the negative prompt, or of the prompt if it has none.
 
         Raises:
             CannotSteer: the words do not reach the denoiser.
@@ -88,7 +88,7 @@ class Proof:
         return self._captured[key]
 
     def _made_again(self) -> FirstStep:
-        """Capture the first step again with the user's own prompt, and check that its arguments are bit-identical."""
+        """Run the first step again on a copy, and check that the denoiser gets bit-identical arguments."""
         again = capture(self._recording, self._own)
         try:
             self._check_same(again)
@@ -105,7 +105,7 @@ class Proof:
         return capture(self._recording, self._own, outputs=outputs).output
 
     def _check_same(self, again: FirstStep) -> None:
-        """Check that the user's own prompt results in the pipeline's own arguments again, bit for bit.
+        """Check that the denoiser's arguments in a repeated first step equal those of the call itself, bit for bit.
 
         Raises:
             CannotSteer: an argument, or the number or order of the evaluations, differs.

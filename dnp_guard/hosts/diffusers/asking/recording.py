@@ -32,7 +32,7 @@ _OF_TIME = frozenset({"sigma", "t", "time", "timestep", "timesteps"})
 
 
 class Reached(BaseException):
-    """Ends the run of a copy as soon as it has reached the point that it was run for."""
+    """Ends the run of a pipeline's copy as soon as the run has reached the point that matters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ class Recording:
         return self._accepted[name]
 
     def recorder(self, name: str, function: str) -> Answer:
-        """Return a function that calls a part's function in its place, and records the output."""
+        """Return a wrapper for a function of a part (such as the denoiser) that records the function's outputs."""
 
         def answer(plain: Any, *args: Any, **kwargs: Any) -> Any:
             output = plain(*args, **kwargs)
@@ -114,7 +114,7 @@ class Recording:
         self._answers.append(_Answer(name, function, (args, kwargs), arguments.kept(output)))
 
     def known(self, name: str, function: str) -> Answer:
-        """Return a function that answers in place of a part's: from the recording, or by the part for new arguments.
+        """Return a replacement for a function of a part: it repeats recorded outputs, and calls the part otherwise.
 
         A part that is evaluated at every step, such as a ControlNet, repeats its outputs of the first step, so that a
         copy differs only in its prompt.
@@ -202,7 +202,7 @@ class Recording:
 
     @contextmanager
     def _as_it_began(self) -> Iterator[None]:
-        """Restore the global random numbers after a copy has run; let it draw the call's own if ``rewinds`` is set."""
+        """Restore the global random numbers after a ``with`` block; with ``rewinds``, begin it with the call's own."""
         now = random_state()
         if self.rewinds and self._random is not None:
             _set_random_state(self._random)
@@ -236,7 +236,7 @@ def takes_time(part: Any) -> bool:
 
 
 def is_time(name: str) -> bool:
-    """Return whether an argument of that name is a timestep or a noise level."""
+    """Return whether an argument of that name is a timestep or a noise level, such as ``t`` or ``sigma``."""
     return name in _OF_TIME or name.startswith("timestep")
 
 

@@ -63,7 +63,7 @@ def replay(
         evaluations: evaluations of each denoiser in the first step, whose outputs are returned again.
         scheduler: name of the scheduler that steps.
         x0: the prediction, as the sampler holds it.
-        images: number of images in the batch; an autoencoder that gets them one by one decodes them itself.
+        images: number of images in the batch; an autoencoder that is called for one image at a time really decodes it.
     """
     reached: list[End] = []
 

@@ -69,7 +69,7 @@ class Attending:
             call: the running call.
 
         Raises:
-            CannotSteer: the policy requires attention, and the prompt cannot be reached there.
+            CannotSteer: the policy steers only in attention space, and the prompt cannot be reached there.
         """
         if not self.wanted:
             return None

@@ -86,7 +86,7 @@ class AttentionInjection:
             return evaluation.part(*args, **kwargs)
 
     def rows_of_prompt(self, evaluation: Evaluation) -> list[Own]:
-        """Return the batch rows that hold the prompt, by image, once per branch with the prompt; empty if none do."""
+        """Return the row that holds each image's prompt, in one mapping per branch with prompts; empty if none has."""
         rows, images = third_branch.rows_given(evaluation), len(self._places.rows)
         for first, held in self._prompts:
             if rows == third_branch.rows_given(first) and self._same_words(evaluation, first, held):
@@ -163,7 +163,7 @@ class AttentionInjection:
         copies: Sequence[Own],
         active: Active,
     ) -> Any:
-        """Evaluate the negatives' rows beside the prompt's; if only some images are steered, apart from the batch."""
+        """Evaluate prompts and negatives in one batch; if only some images are steered, apart from the other images."""
         watched, batch = self._of(evaluation), third_branch.rows_given(evaluation)
         concerned = [own[image] for own in copies for image in active]
         alone = len(active) == len(self._places.rows)
@@ -229,7 +229,7 @@ def _unscaled(given: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def check_beside(places: Places, prompt: Evaluation, other: Evaluation) -> None:
-    """Check that negatives can be evaluated beside the prompt: they have the same length, or a mask.
+    """Check that negatives can be evaluated in one batch with the prompt: they have the same length, or a mask.
 
     Raises:
         CannotSteer: the arguments of a negative have another form than those of the prompt.

@@ -39,7 +39,7 @@ class Note:
 
 
 class Reading:
-    """A stage (see `Stage`) that takes notes on the attention layers during an evaluation, and changes nothing.
+    """A stage (handler of a denoiser's attention layers) that takes notes on the layers, and changes nothing.
 
     Attributes:
         notes: notes on the layers, in the order in which they ran.

@@ -1,4 +1,4 @@
-"""Stages: each defines how a denoiser's attention layers run during one evaluation (see `Stage`)."""
+"""Stages: handlers of a denoiser's attention layers, which define how the layers run during one evaluation."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class StageReached(BaseException):
 
 
 class Moved(BaseException):
-    """Ends an evaluation whose layers do not get the prompt as at the first step."""
+    """Ends an evaluation when a layer gets other values for the prompt than at the first step."""
 
 
 class _Taken(BaseException):
@@ -45,7 +45,7 @@ class _Taken(BaseException):
 
 
 class Asking:
-    """A stage that finds out which arguments the layers get for a prompt.
+    """A stage (handler of a denoiser's attention layers) that finds out the layers' arguments for a prompt.
 
     Args:
         reach: attention layers that read the prompt.
@@ -85,7 +85,9 @@ class Steered:
 
 
 class Crossing:
-    """A stage that steers cross-attention: layers that read the prompt also read the negatives of the steered rows.
+    """A stage (handler of a denoiser's attention layers) that steers cross-attention.
+
+    Layers that read the prompt also read the negatives of the steered rows.
 
     Args:
         reach: attention layers that read the prompt.
@@ -160,7 +162,9 @@ class Pairs:
 
 
 class Joining:
-    """A stage that steers joint attention: rows with the negatives are evaluated beside those with the prompts.
+    """A stage (handler of a denoiser's attention layers) that steers joint attention.
+
+    Rows with the negatives are evaluated in one batch with the rows of the prompts.
 
     Args:
         reach: joint-attention layers, with the picture's tokens in them.

@@ -28,7 +28,7 @@ _HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 
 
 class Stage(Protocol):
-    """Defines what happens in the attention layers during an evaluation."""
+    """A handler of a denoiser's attention layers: it defines how they run during an evaluation."""
 
     def attend(self, layer: Layer, given: Mapping[str, Any], run: Callable[..., Any]) -> Any:
         """Return a layer's output.
@@ -44,7 +44,7 @@ class Stage(Protocol):
 
 
 class Plain:
-    """A stage that leaves every layer as it is."""
+    """A stage (handler of a denoiser's attention layers) that leaves every layer as it is."""
 
     def attend(self, _layer: Layer, given: Mapping[str, Any], run: Callable[..., Any]) -> Any:
         """Run the layer itself."""
@@ -56,7 +56,7 @@ class Plain:
 
 
 class WatchedDenoiser:
-    """A copy of a denoiser whose attention layers run as the current stage says.
+    """A copy of a denoiser whose attention layers are handled by a stage.
 
     Args:
         part: the denoiser.
@@ -66,7 +66,7 @@ class WatchedDenoiser:
         stage: the current stage, which defines how the attention layers run.
 
     Raises:
-        CannotSteer: the layers cannot be watched.
+        CannotSteer: the denoiser is no torch module, or is compiled or hooked so that its layers cannot be replaced.
     """
 
     def __init__(self, part: Any) -> None:

@@ -140,7 +140,7 @@ class Output:
         return [blurred(picture) for picture in self._frames(index, some=False)]
 
     def _holding(self, items: Any, flags: list[bool], covered: Sequence[int]) -> Any:
-        """Return the result with other images or videos in it, and with flags for withheld ones where it has flags."""
+        """Return the result with other images or videos in it; if it has NSFW flags, set those of withheld images."""
         result = self._result
         if self._bare:
             return items
@@ -201,7 +201,7 @@ class Output:
         return items
 
     def _instead(self, index: int, outcome: Outcome) -> Image:
-        """Return the picture whose latents replace those of an image."""
+        """Return the picture whose latents replace those of an image: grey if it is withheld, otherwise blurred."""
         if withheld(outcome):
             return blank((_COVER, _COVER))  # words would not survive an autoencoder
         pictures = self.pictures()

@@ -142,7 +142,7 @@ class Shows:
         return packed(self._unscaled, like, made.float())
 
     def channels(self, output: Tensor) -> int:
-        """Return the dimension of a prediction that holds channels: 2 for videos with frames before channels, else 1."""
+        """Return the dimension of a prediction that holds channels: 2 for videos with frames before channels, or 1."""
         known = channels(getattr(self._recording.pipe, "vae", None))
         frames_first = output.ndim == _OF_VIDEOS and known not in {None, output.shape[1]} and output.shape[2] == known
         return 2 if frames_first else 1
