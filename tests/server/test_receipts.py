@@ -74,7 +74,7 @@ def test_what_was_changed_is_refused(issuer, public, change):
 
 def test_another_key_is_refused(issuer, tmp_path):
     other = receipts.new_key(tmp_path / "other.key")
-    with pytest.raises(receipts.ReceiptRefused, match="does not fit"):
+    with pytest.raises(receipts.ReceiptRefused, match="does not match"):
         receipts.read(issuer.sign(CLAIMS, NOW), other)
 
 
