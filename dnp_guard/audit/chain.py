@@ -72,7 +72,7 @@ def _sealed(body: Mapping[str, Any], seq: int, prev: str) -> tuple[bytes, str]:
     sealed = hashlib.sha256(before + after).hexdigest()
     line = b'%b"hash":"%b",%b' % (before, sealed.encode(), after)
     if len(line) > LONGEST_LINE:
-        raise Unwritable(f"an audit record of {len(line)} bytes", hint=f"A line has at most {LONGEST_LINE} bytes.")
+        raise Unwritable(f"an audit record has {len(line)} bytes", hint=f"A line has at most {LONGEST_LINE} bytes.")
     return line, sealed
 
 

@@ -19,7 +19,7 @@ class Json:
 
 
 PREVIEW_NAME: Final = r"^[0-9a-f]{32}-[0-9]+-([0-9]+|final)\.(png|sealed)$"
-"""Name of a stored picture: request, image, step; ``sealed`` means encrypted."""
+"""Pattern of a stored picture's file name: request, image and step; ``sealed`` means encrypted."""
 
 TEXT: Final = {"type": "string", "maxLength": LONGEST}
 

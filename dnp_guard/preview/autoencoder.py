@@ -94,7 +94,7 @@ def _in_range(vae: Any, compute: Callable[[Tensor], Tensor], given: Tensor) -> T
     """Run an autoencoder; if float16 overflows, as with Stable Diffusion XL's, run it in float32 instead."""
     with _TAKING:
         turn = _TURNS.setdefault(vae, threading.Lock())
-    with turn:  # no other look may use it while its precision changes
+    with turn:  # no other thread may use it while its precision changes
         computed = compute(given.to(vae.dtype))
         if not _all_half(vae) or computed.isfinite().all():
             return computed

@@ -256,7 +256,7 @@ class _Collectors:
             own[f"digest {info[2]}" if narrowed else info[0]] = info
             for before in gone:
                 if not any(before in others.values() for others in self._shown.values()):
-                    self.info.labels(*before).set(0)  # the most that one of several processes can do
+                    self.info.labels(*before).set(0)  # in multiprocess mode, remove() leaves the value in the file
                     self.info.remove(*before)
             self.info.labels(*info).set(1)
             return True

@@ -15,10 +15,10 @@ from dnp_guard.audit.shapes import (
     WouldFields,
 )
 
-_Step = Annotated[int, "Sampler step, from 0; a query without a step is the final look."]
+_Step = Annotated[int, "Sampler step, from 0; a query without a step is about the finished image."]
 _AppliedStep = Annotated[
     int,
-    "First step with a new negative, or without the old one; for a query that is not awaited, the first it can steer.",
+    "First step at which a negative prompt begins or ends, or that the answer of an unawaited query can steer.",
 ]
 _Steps = Annotated[int, "Sampler steps of the run."]
 _Sigma = Annotated[float, "Noise level at the step."]
@@ -63,7 +63,7 @@ class QueryAnswered(Event):
     sigma: _Sigma | None = None
     findings: _Findings | None = None
     decision: _Decision
-    would: Annotated[WouldFields, "Action if nothing were in shadow."] | None = None
+    would: Annotated[WouldFields, "Action if the policy enforced what it only records in shadow."] | None = None
     preview: Annotated[PreviewFields, "Stored preview of a finding, in the folder beside the log."] | None = None
     asked: Annotated[Sequence[str], "Categories in the query, if not all."] | None = None
     nearest: (
@@ -85,7 +85,7 @@ class InputQueried(Event):
     input: Annotated[int, "Index among the pictures of the request."]
     findings: _Findings | None = None
     decision: _Decision
-    would: Annotated[WouldFields, "Action if nothing were in shadow."] | None = None
+    would: Annotated[WouldFields, "Action if the policy enforced what it only records in shadow."] | None = None
     action: Annotated[Literal["pass", "block"], "Whether the request continues."]
     answered: Annotated[bool, "Whether there was an answer; without one, nothing is found."]
     latency_ms: Annotated[float, "Time to the answer."] | None = None
@@ -127,7 +127,7 @@ class NegativeInjected(Event):
     findings: _Findings | None = None
     negative: Annotated[
         NegativeFields,
-        "The negative; without `text` if that would reveal a sensitive category.",
+        "The negative prompt; without `text` if that would reveal a sensitive category.",
     ]
 
 
@@ -174,7 +174,7 @@ class RequestRetried(Event):
     image: ImageIndex
     attempt: Annotated[int, "Number of the attempt that begins, from 2."]
     findings: _Findings | None = None
-    negative: Annotated[NegativeFields, "The negative in force from the first step on."] | None = None
+    negative: Annotated[NegativeFields, "The negative prompt in force from the first step on."] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,7 +185,7 @@ class RequestFinished(Event):
     request: RequestId
     image: ImageIndex
     decision: _Decision
-    would: Annotated[WouldFields, "Outcome if nothing were in shadow."] | None = None
+    would: Annotated[WouldFields, "Outcome if the policy enforced what it only records in shadow."] | None = None
     attempts: Annotated[int, "Number of attempts, if more than one."] | None = None
     retry_ms: Annotated[float, "Duration of the request's further attempts."] | None = None
     reason: Reason | None = None

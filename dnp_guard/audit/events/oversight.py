@@ -25,7 +25,7 @@ class PolicyLoaded(Event):
         Annotated[
             object,  # a dataclass, or another mapping
             LoadedFields,
-            "Origin of the policy; `loosened`: it lets more through than the one `before`, or may.",
+            "Origin of the policy; `loosened`: it lets, or may let, more images through than the policy `before`.",
         ]
         | None
     ) = None

@@ -269,7 +269,7 @@ def _tail(descriptor: int, path: Path) -> tuple[bytes, bytes]:
         if start == 0 or begin:
             return data[begin:end], data[end:]
         if block > 4 * LONGEST_LINE:
-            raise AuditError(f"{path}: a line too long for an audit record", hint=_NOT_A_LOG)
+            raise AuditError(f"{path}: a line is too long for an audit record", hint=_NOT_A_LOG)
         block *= 4
 
 

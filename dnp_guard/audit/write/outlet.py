@@ -78,9 +78,9 @@ class Outlet:
             if not self._waiting:
                 self._since = monotonic()
             elif not self._hangs and monotonic() - self._since > HANGING:
-                self._hangs = True  # reported once, until it takes a record
+                self._hangs = True  # reported once, until the sink accepts a record
                 self._failed("audit_sink")
-                _log.warning("an audit sink has taken no record for %.0f s, and its events wait", HANGING)
+                _log.warning("an audit sink has accepted no record for %.0f s, and its events wait", HANGING)
             self._waiting.append(record)
             self._taken += 1
             self._wake()
@@ -195,7 +195,7 @@ class Outlet:
         self._failed("audit_sink")
         missed = [record]
         if not self._spool:
-            _log.warning("an audit sink failed, and its events wait for the next: %s", _of(error))
+            _log.warning("an audit sink failed, and its events wait until it accepts one: %s", _of(error))
             missed.append(self._outage(record, "audit_sink"))
         for entry in missed:
             if not self._spool.add(entry):

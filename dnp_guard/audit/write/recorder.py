@@ -192,12 +192,12 @@ class Recorder:
 
 def _beside(folder: Path | None) -> Path:
     if folder is None:
-        raise AuditError("there is no log in a file to store it beside", hint="Add one: audit='audit.jsonl'.")
+        raise AuditError("there is no log file to store the picture beside", hint="Add one: audit='audit.jsonl'.")
     return folder
 
 
 def _spool(folder: Path | None, sink: Sink) -> Spool:
-    # Records left on disk go to the next sink of the same name; a sink without a name could be any other.
+    # Records left on disk go to the next sink of the same name; those of a sink without a name could go to a wrong one.
     place = getattr(sink, "path", None) or getattr(sink, "name", None)
     kind = f"{type(sink).__module__}.{type(sink).__qualname__}"
     where = place.absolute() if isinstance(place, Path) else place
