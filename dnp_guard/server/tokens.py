@@ -93,7 +93,7 @@ class Tokens:
 
     @property
     def all(self) -> tuple[Grant, ...]:
-        """Every grant, expired ones included."""
+        """Every grant in the file, expired ones included."""
         return self._grants
 
     def grant(self, authorization: str | None) -> Grant | None:

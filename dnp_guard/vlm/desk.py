@@ -173,7 +173,7 @@ class Desk:
         return apart(made)
 
     def close(self) -> None:
-        """Stop using the desk. Once its last user has done so, it takes no more queries, and its threads end.
+        """Stop using the desk. Once its last user has done so, the desk takes no more queries, and its threads end.
 
         Waiting queries are still answered. The backend stays open: its maker has to close it.
         """

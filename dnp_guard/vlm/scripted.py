@@ -45,8 +45,8 @@ class ScriptedBackend(Backend):
     A question gets the probability of the term that its text contains as whole words, ignoring case: the earliest one,
     and of those that start there the longest ("star sign" before "star"). Without a term the answer is 0.
 
-    Each call takes the next look, except a call that puts new questions about pictures of the current look, as the
-    ``allowed`` question does: it is answered from the same look.
+    Each call takes the next look, an entry of the script. A call that asks new questions about pictures of the current
+    look, such as the question about an ``allowed`` case, is answered from the same look.
 
     Args:
         script: a file (YAML or JSON), a list of looks, one mapping for every look, or a function that replaces

@@ -51,11 +51,11 @@ class Breaker:
         return self if self.state(now) == "closed" else replace(self, probing=now + self.longest)
 
     def succeeded(self) -> Breaker:
-        """Return the breaker after an answer."""
+        """Return the breaker after a successful call: closed, without failures."""
         return replace(self, failures=0, retry_at=None, probing=None)
 
     def failed(self, now: float, *, began: float | None = None, wait: float = 0.0) -> Breaker:
-        """Return the breaker after a failure.
+        """Return the breaker after a failed call.
 
         Args:
             now: the time.

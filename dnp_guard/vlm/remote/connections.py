@@ -41,7 +41,7 @@ class Loop:
 
     @property
     def alive(self) -> bool:
-        """Whether its thread runs."""
+        """Whether the loop's thread is running."""
         return self._thread.is_alive()
 
     def run(self, work: Callable[[Loop], Coroutine[Any, Any, Any]], seconds: float) -> Any:
