@@ -114,7 +114,7 @@ class Tombstone:
     time: str
 
     def line(self) -> tuple[bytes, str]:
-        """Return the line of the tombstone, without its newline, and its hash."""
+        """Return the tombstone as a line of the log, without its newline, and the hash of the tombstone."""
         place = {"first": self.first, "last": self.last, "prev": self.prev, "head": self.head}
         record = {"v": FORMAT, "time": self.time, "tombstone": place}
         sealed = digest(record)
@@ -122,7 +122,7 @@ class Tombstone:
 
 
 def tombstone(record: Mapping[str, Any]) -> Tombstone | None:
-    """Convert the parsed JSON object of a line to a tombstone; None if it is not one."""
+    """Convert the parsed JSON of a line to a tombstone, which replaces purged records; None if it is not one."""
     match record:
         case {
             "v": int(version),

@@ -157,7 +157,7 @@ def check_finite(latents: Tensor) -> None:
     """Check that latents or pixels are finite, so that a picture can be made from them.
 
     Raises:
-        DnpGuardError: a latent is not finite; its picture would be black and look clean.
+        DnpGuardError: a value is not finite; the picture would be black and look clean.
     """
     if not latents.isfinite().all():
         raise DnpGuardError(

@@ -98,7 +98,7 @@ class Probe:
         return [dict(zip(self.categories, row, strict=True)) for row in rows]
 
     def threshold(self, category: str, max_miss: float) -> float:
-        """Return the probability of the probe below which no query asks about a category.
+        """Return the probability from the probe below which a query about a category is skipped.
 
         It is the k-th lowest of the n probabilities from held-out queries that found the category, where
         k = ⌊max_miss (n + 1)⌋; 0 if k is 0. A further query that would find the category falls below it with a chance

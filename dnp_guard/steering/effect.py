@@ -14,13 +14,13 @@ NAME = "attention.json"
 
 
 def shown(denoiser: Any) -> bool:
-    """Return whether a loaded denoiser's weights have a measurement that shows the effect of steering in attention."""
+    """Return whether a measurement beside a loaded denoiser's weights shows that steering in attention works."""
     name = getattr(getattr(denoiser, "config", None), "_name_or_path", None)
     return bool(name) and (Path(str(name)) / NAME).is_file()
 
 
 def shown_in(model: Path) -> bool:
-    """Return whether a pipeline's folder, or a checkpoint in one file, has a measurement that shows the effect."""
+    """Return whether a measurement in a pipeline's folder, or beside a checkpoint file, supports steering in attention."""
     if model.is_file():
         return model.with_suffix(f".{NAME}").is_file()
     return any(model.glob(f"*/{NAME}"))

@@ -151,7 +151,7 @@ def _created(folder: Path, key: str) -> _Kept:
 
 
 def _left(folder: Path, key: str) -> list[_Kept]:
-    """Open and lock the files that ended processes left for a sink."""
+    """Open and lock the files of records that ended processes left for a sink."""
     files = []
     with suppress(OSError):
         for path in sorted(folder.glob(f"{key}.*.jsonl"), key=lambda path: path.stat().st_mtime):

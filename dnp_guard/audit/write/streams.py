@@ -25,7 +25,7 @@ HASH: Final = "dnp_guard.audit.hash"
 
 
 class StreamSink:
-    """A log on a stream, one line per record; a new hash chain begins with every sink.
+    """A log on a stream, one line per record; its hash chain begins when the sink is created.
 
     Args:
         stream: the stream; standard output by default.
