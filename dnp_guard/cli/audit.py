@@ -1,7 +1,7 @@
 """``dnp-guard audit``: verify a log, and show its records.
 
-The records form a hash chain without a key, which reveals accidents and edits of single lines. A log that was cut
-short, or rewritten from one line to the end, is recognised only by a checkpoint stored elsewhere.
+The records form a hash chain that uses no key. The chain reveals accidents and edits of single lines; a log that was
+cut short, or rewritten from one line to the end, is recognised only by a checkpoint stored elsewhere.
 """
 
 from __future__ import annotations

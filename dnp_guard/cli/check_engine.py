@@ -1,4 +1,4 @@
-"""``dnp-guard doctor --engine URL``: check that every worker of a serving engine reports to be guarded."""
+"""``dnp-guard doctor --engine URL``: check that every worker of a serving engine is guarded."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ class Check:
 
     Attributes:
         name: subject of the check.
-        status: ``ok``, ``failed``, or ``note`` for information that stops nothing.
+        status: ``ok``, ``failed``, or ``note`` for information that is not a problem.
         found: the result, in a few words.
         problems: problems with remedies; empty unless ``failed``.
     """

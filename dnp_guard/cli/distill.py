@@ -43,7 +43,7 @@ def distill(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train a latent probe on the findings of a vision-language model, to skip queries by `queries.skip_probe`.
+    """Train a latent probe on the findings of a vision-language model, so that `queries.skip_probe` can skip queries.
 
     Six tenths of the images train the probe, two tenths choose its thresholds, and two tenths check them.
     """

@@ -1,4 +1,4 @@
-"""``dnp-guard evaluate``: efficacy and cost of methods on the same prompts and seeds, in one run."""
+"""``dnp-guard evaluate``: efficacy and cost of safety methods on the same prompts and seeds, in one run."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def evaluate(
     ] = (False),
     as_json: AsJson = False,
 ) -> None:
-    """Measure methods side by side on the same prompts and seeds; an interrupted run can be continued."""
+    """Measure safety methods side by side on the same prompts and seeds; an interrupted run can be continued."""
     needs("lab", "dnp-guard evaluate")
     from dnp_guard.cli.evaluate_plan import planned  # noqa: PLC0415 (torch and diffusers take seconds; --help should not)
     from dnp_guard.lab.evaluate import outputs  # noqa: PLC0415

@@ -115,7 +115,7 @@ def _check(vlm: str, detector: str) -> None:
 
 
 def _require_own_names(names: Sequence[str]) -> None:
-    """Check that no two prompt sets have the same name, since the table of results has one place per name."""
+    """Check that no two prompt sets have the same name, since the results are listed by name."""
     twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
     if twice:
         raise DnpGuardError(

@@ -219,7 +219,7 @@ def _write(file: Path, document: Mapping[str, Any]) -> None:
 
 
 def _forget_settings(file: Path) -> None:
-    """Remove the integration's settings from the host's own file, in the host's format."""
+    """Remove the integration's settings from the host's own settings file, and keep the host's format."""
     try:
         settings = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):

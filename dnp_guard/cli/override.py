@@ -1,4 +1,4 @@
-"""``dnp-guard override``: override `on_failure` for a while, in an emergency."""
+"""``dnp-guard override``: in an emergency, override for a while how failures of the guard are handled."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def override(
     reason: Annotated[str, typer.Option(help="Reason; recorded.")],
     file: Annotated[Path | None, typer.Option(help="File that guards read.")] = None,
 ) -> None:
-    """Override the `on_failure` of all guards for a while; policies with a sensitive category keep their own."""
+    """Override for a while how guards handle failures (`on_failure`), except in policies with a sensitive category."""
     if not actor.strip() or not reason.strip():
         raise typer.BadParameter("say who does this, and why.")
     until = datetime.now(UTC) + breaking.length(length)

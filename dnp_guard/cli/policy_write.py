@@ -89,7 +89,7 @@ def copied(name: str, path: Path) -> dict[Path, bytes]:
 
 
 def composed(names: list[str], path: Path) -> dict[Path, bytes]:
-    """Make a policy that extends several shipped ones, with copies of these unless they exist, and all tests.
+    """Make a policy that extends several shipped ones, with all their tests, and copy those that do not exist yet.
 
     Args:
         names: names of the shipped policies, in order.

@@ -225,7 +225,7 @@ def _category(before: Policy, after: Policy, was: Category, now: Category) -> It
 
 
 def excused(category: Category) -> tuple[tuple[str, str], ...]:
-    """Return a category's pairs of a term and a case that excuses it, such as a firearm and a museum piece."""
+    """Return a category's pairs of a term and a case that excuses it, such as ("a firearm", "a museum piece")."""
     return tuple((term, case) for term in category.terms for case in category.excuses(term))
 
 

@@ -170,7 +170,7 @@ def _queries(a: Queries, b: Queries) -> dict[str, Any]:
 
 
 def _final(a: Queries, b: Queries) -> bool | dict[str, Any]:
-    """Return the merged ``queries.final``: the views of both policies, or whether either queries finished images."""
+    """Return the merged ``queries.final``: both policies' views of the finished image, or whether either queries it."""
     views = list(dict.fromkeys((*a.views, *b.views)))
     return {"views": views} if views else bool(a.final or b.final)
 
@@ -295,7 +295,7 @@ def _fractions(queries: Queries | CategoryQueries) -> tuple[float, ...]:
 
 
 def _own_scale(a: Policy, b: Policy, name: str) -> dict[str, Any]:
-    """Return a category's ``guidance`` with the higher scale of both policies; empty if neither sets it a scale."""
+    """Return a category's ``guidance`` with the higher scale of both policies; empty if neither sets one for it."""
     having = [policy for policy in (a, b) if any(category.id == name for category in policy.categories)]
     if _guidance(a.guidance, b.guidance).get("scale") is None or all(
         policy.category(name).guidance is None for policy in having

@@ -77,7 +77,7 @@ def _hint(on: Calibration | None, info: BackendInfo) -> str:
 
 
 def measured_on_another(policy: Policy, name: str, revision: str) -> list[Category]:
-    """Return the categories whose thresholds were measured on another backend or another revision.
+    """Return the categories whose thresholds were measured on another backend or revision than this one.
 
     The revisions are compared, since one model has many names; if the revision is unknown, the names are compared too.
     """

@@ -37,13 +37,13 @@ def unapproved(before: Store, after: Store) -> Iterator[Problem]:
 
 
 def loosened(before: Store, after: Store) -> bool:
-    """Return whether a policy of the old store is gone from the new one, or became or may have become milder."""
+    """Return whether the new store lacks a policy of the old one, or has a milder or possibly milder version of it."""
     now = after.by_name
     return any(name not in now or milder(policy, now[name]) for name, policy in before.by_name.items())
 
 
 def approvals(before: Store | None, after: Store) -> list[dict[str, Any]]:
-    """Return the contents of the approval files that fit the changed policies."""
+    """Return the contents of the approval files for those policies that are new or changed."""
     was = before.by_name if before is not None else {}
     changed = [policy for policy in after.all if policy.name not in was or was[policy.name].digest != policy.digest]
     written = (_approval(after.sources[policy.name], policy) for policy in changed if policy.name in after.sources)

@@ -25,7 +25,10 @@ def is_store(store: Store) -> bool:
 
 
 def callers(store: Store) -> Iterator[Caller]:
-    """Yield example callers for every combination of policies and exceptions, first one of whom nothing is known."""
+    """Yield example callers for every combination of policies and exceptions.
+
+    The first caller has no tenant, region or surface.
+    """
     named = [policy.select for policy in store.policies if policy.select]
     excepted = [e.tenant for policy in store.all for e in policy.exceptions or () if e.tenant is not None]
     tenants = _unlike(named, lambda select: select.tenants, also=excepted)
@@ -37,7 +40,7 @@ def callers(store: Store) -> Iterator[Caller]:
 def _unlike(
     selects: list[Select], of: Callable[[Select], tuple[str, ...]], also: Iterable[str] = ()
 ) -> list[str | None]:
-    """Return None, the names in ``also``, and one example per group of names that select the same policies.
+    """Return example names of one kind: None, those in ``also``, and one per group that selects the same policies.
 
     Args:
         selects: the callers that the policies are for.

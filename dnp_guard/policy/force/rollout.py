@@ -53,7 +53,7 @@ class Origin:
         author: author of the policy, from the signature.
         approver: person who approved the change; None if nobody did.
         reason: reason for the approval.
-        loosened: whether the change lets more through, or may; None for the first policy.
+        loosened: whether the change lets more images through, or might; None for the first policy.
         taxonomy: entry of the categories in published lists of hazards, by category id; None if no category has one.
     """
 

@@ -162,7 +162,7 @@ def _not_rolled_back(file: Path, manifest: Manifest, lowest: int) -> None:
 
 
 class Verifier:
-    """Checks signatures, and refuses a serial lower than one accepted here before, or reused for another text.
+    """Checks signatures of policies, and refuses a rollback: a lower serial number, or one reused for another text.
 
     Args:
         key: public key, in base64.

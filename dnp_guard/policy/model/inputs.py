@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def falling(sigmas: Sequence[float]) -> Iterator[Violation]:
-    """Check that the noise levels at which to query fall."""
+    """Check that the noise levels at which to query are listed from high to low."""
     for index, (before, sigma) in enumerate(pairwise(sigmas), start=1):
         if sigma >= before:
             message = f"noise {sigma:g} does not come after {before:g}: noise falls during denoising"
@@ -30,7 +30,7 @@ def falling(sigmas: Sequence[float]) -> Iterator[Violation]:
 def inputs(of: Inputs | None, categories: Sequence[Category]) -> Iterator[Violation]:
     """Check that a policy queries input pictures if it compares images with them or refuses requests for them.
 
-    A sensitive or critical category may not compare: it is found whatever the input pictures show.
+    A sensitive or critical category must not make such a comparison: it is found whatever the input pictures show.
     """
     if of is not None and not of.query and of.action is Action.BLOCK:
         message = "`action: block` needs a query of the pictures, but `inputs` has `query: false`"

@@ -18,17 +18,17 @@ Keys = Mapping[str, tuple[str, ...]]
 
 
 def pattern(loc: Loc) -> str:
-    """Return the path of a key without list positions: ``categories.threshold`` for that of any category."""
+    """Return the path of a key without list positions, such as ``categories.threshold`` in any category."""
     return ".".join(part for part in loc if isinstance(part, str))
 
 
 def keys_at(loc: Loc, valid: Keys | None = None) -> tuple[str, ...]:
-    """Return the keys that the mapping at a path accepts, according to ``valid``, by default as in a policy."""
+    """Return the keys that the mapping at a path may have, in a policy or in the format that ``valid`` describes."""
     return (KEYS if valid is None else valid).get(pattern(loc), ())
 
 
 def key_hint(loc: Loc, valid: Keys | None = None) -> str:
-    """Return the hint for an unknown key: move it, or correct its spelling."""
+    """Return the hint for an unknown key: the place where it belongs, or the key that was probably meant."""
     name = str(loc[-1])
     for where, keys in (KEYS if valid is None else valid).items():
         if name in keys:

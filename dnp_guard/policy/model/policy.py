@@ -217,7 +217,7 @@ class Policy(PolicyModel):
         return self._guided_by(mode=mode, **keys)
 
     def by_outputs(self) -> Policy:
-        """Return the policy with ``mode: separate``, digest unchanged, for a host that cannot steer in attention."""
+        """Return the policy with ``mode: separate``, digest unchanged, for a host whose attention cannot be steered."""
         if self.guidance.mode not in {"auto", "attention"}:
             return self
         scale = DEFAULT_SCALE if self.guidance.scale is None else self.guidance.scale

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def unknown_categories(
     categories: Sequence[Category], floor: Floor | None, exceptions: Sequence[PolicyException]
 ) -> Iterator[Violation]:
-    """Check that locks and exceptions name existing categories, and exceptions neither a locked nor a sensitive one."""
+    """Check that locks and exceptions name known categories, and that locked and sensitive ones have no exception."""
     by_id = {category.id: category for category in categories}
     ids: tuple[Loc, ...] = tuple(("categories", index, "id") for index in range(len(categories)))
     locked = floor.locked if floor else ()

@@ -35,7 +35,7 @@ class PolicyModel(BaseModel):
 
 
 def _number(value: Any) -> float | int:
-    """Check a step number; an integer stays an integer, which ``queries.steps`` reads otherwise than a fraction."""
+    """Check a query step, a fraction of the run or a whole step number, without converting one to the other."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_INTEGER:
         raise PydanticCustomError("step_type", "Input should be a fraction 0 to 1, or a whole step with `of`")
     return value

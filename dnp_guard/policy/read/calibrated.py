@@ -37,7 +37,7 @@ class _Backend(BaseModel):
 
 
 class _File(BaseModel):
-    """The part of a file of ``dnp-guard vlm calibrate`` that a policy needs."""
+    """The part of a calibration file, written by ``dnp-guard vlm calibrate``, that a policy needs."""
 
     format: Literal[1]
     vlm: _Backend
@@ -45,7 +45,7 @@ class _File(BaseModel):
 
 
 def apply(document: Document, folder: Path) -> dict[Path, str]:
-    """Read the calibrations that the categories of a document name, and insert them.
+    """Read the calibration files that the categories of a document name, and insert their content.
 
     The file name in ``calibration`` is replaced by the model that the file names. A category without a ``threshold``
     gets the threshold in the file. Mistakes are added to the document's problems.

@@ -58,7 +58,7 @@ class Doubtful:
 
 
 def doubtful(text: str) -> Doubtful | None:
-    """Return the first part that misleads a reader: an invisible joiner between letters, or a word in two scripts."""
+    """Find the first misleading part of a text: an invisible joiner between letters, or a word in two scripts."""
     for match in JOINERS.finditer(text):
         around = text[max(0, match.start() - 1) : match.start()] + text[match.end() : match.end() + 1]
         if around and all(_script(character) in _JOINED_SCRIPTS or character.isspace() for character in around):

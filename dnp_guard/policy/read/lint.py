@@ -24,7 +24,7 @@ _TOKENS = re.compile(r"\w{1,8}|[^\w\s]")
 
 
 def tokens(text: str) -> int:
-    """Estimate the number of tokens: one per word or sign, more for a long word."""
+    """Estimate the number of tokens: one per word or punctuation mark, more for a long word."""
     return len(_TOKENS.findall(text))
 
 
@@ -38,7 +38,7 @@ def warnings(loaded: Loaded, at: datetime | None = None) -> Iterator[Problem]:
 
     Args:
         loaded: the policy.
-        at: time at which exceptions must not have ended; now by default.
+        at: time at which an exception that has ended gives a warning; now by default.
     """
     yield from loaded.document.doubts
     for loc, code, message, hint in _doubts(loaded.policy, loaded.document.data, at or datetime.now(UTC)):

@@ -29,7 +29,7 @@ UNREADABLE = "unreadable"
 """Code of the problem of a file that cannot be read."""
 
 MAX_CHAIN = 10
-"""Most policies in a chain of ``extends``."""
+"""Largest number of policies in a chain of policies that extend one another."""
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]*")
 _PACKAGE = Path(__file__).resolve().parents[2]
@@ -111,7 +111,7 @@ def parse_policy(text: bytes, file: str) -> Policy:
 
 
 def _checked(document: Document) -> Policy:
-    """Validate a document into a policy, and check that it loosens no category that a policy it extends has locked."""
+    """Validate a document as a policy, and refuse it if it loosens a category that is locked by a base it extends."""
     policy = validate(document)
     if problems := [
         document.problem(
@@ -139,7 +139,7 @@ class _Reading:
         self.inputs: dict[Path, str] = {}
 
     def document(self, raw: bytes, file: str, path: Path, chain: tuple[Path, ...] = ()) -> Document:
-        """Return the document of a file, with its bases checked and applied."""
+        """Read the content of a policy file as a document, and merge it with the policies that it extends."""
         self.inputs[path] = hashlib.sha256(raw).hexdigest()
         document = scan(raw, file)
         self.inputs |= calibrated.apply(document, path.parent)
@@ -156,10 +156,10 @@ class _Reading:
         return made
 
     def _base(self, document: Document, name: str, loc: Loc, path: Path, chain: tuple[Path, ...]) -> Document:
-        """Return the document of the policy that ``extends`` names, with its own bases applied.
+        """Read the policy that a document names in ``extends``, check it, and merge it with its own bases.
 
         Raises:
-            PolicyError: the named policy lies outside the folder, does not exist, or is invalid, among others.
+            PolicyError: the named policy cannot be extended, or is invalid.
         """
         problem, target = _target(document, name, loc, path, chain)
         if problem is not None:
@@ -201,7 +201,7 @@ def _ids(document: Document) -> list[str]:
 def _target(
     document: Document, name: str, loc: Loc, path: Path, chain: tuple[Path, ...]
 ) -> tuple[Problem | None, Path]:
-    """Return the file that ``extends`` names, after a problem if it cannot be extended."""
+    """Return the problem with a file that ``extends`` names, None if there is none, and the path of the file."""
     folder = path.parent
     target = folder / name
     shown = shorten(name)

@@ -82,7 +82,7 @@ class _Reading:
     number: int = 0
 
     def faults(self, last: int) -> Iterator[tuple[int, Fault]]:
-        """Yield mistakes after the number of the line that was read; all but the first may be consequences of it."""
+        """Yield the number of a line and its mistake; mistakes after the first may be mere consequences of it."""
         while self.number < last:
             number, line = self.number, self.lines[self.number]
             self.number += 1
@@ -111,7 +111,7 @@ class _Reading:
         return self._entry(line, column, rest)
 
     def _entry(self, line: str, column: int, rest: str) -> Fault | None:
-        """Check a line after its dashes: a key with or without a value, a list item, or more of the text above."""
+        """Check a line after its dashes: a key with or without a value, a list item, or a continued text."""
         match = KEY.match(rest)
         if match is None:
             return self._keyless(line, column, rest)
@@ -198,7 +198,7 @@ class _Reading:
 
 
 def _nowhere(column: int, shown: str, top: _Level | None, closed: _Level, *, dash: bool) -> Fault:
-    """Describe a line at a column where no line above begins, between those of the levels ``top`` and ``closed``."""
+    """Describe the mistake of a line whose column is between those of the levels ``top`` (outer) and ``closed``."""
     if dash and top and not closed.dash and top.value is None:
         message = "there is no dash before this item of the list"
         return Fault(closed.column, message, "Begin each item with a dash: `- `.", closed.line)

@@ -103,8 +103,8 @@ def _goes(node: Node, loc: Loc) -> bool:
 def _entry(text: str, mapping: MappingNode, place: int) -> tuple[int, int]:
     """Return the start and the end of a mapping's entry in the text.
 
-    An entry in braces goes with the comma after it, or if it is the last, with the comma before it. Any other entry is
-    whole lines.
+    An entry in braces includes the comma after it or, for the last entry, the comma before it. Any other entry consists
+    of whole lines.
     """
     key, value = mapping.value[place]
     start, end = key.start_mark.index, value.end_mark.index

@@ -22,7 +22,7 @@ KNOWN = frozenset(name for names in KEYS.values() for name in names)
 """Every key of the policy language."""
 
 KEY = re.compile(r"""(?P<name>"[^"]*"|'[^']*'|[^\s:#,\[\]{}"'&*!|>%@`-][^:#]*?)[ ]*:(?=\s|$)""")
-"""A key with its colon."""
+"""Matches a key with its colon."""
 
 _NO_SPACE = re.compile(r"([A-Za-z_]+) ?:(\S.*)$")
 _NO_COLON = re.compile(r"([A-Za-z_]+)(?: *[=→;] *|[ ]+)(\S.*)$")
@@ -139,7 +139,7 @@ def key_of(text: str) -> tuple[str, str, bool] | None:
 
 
 def continued(text: str) -> tuple[str, str] | None:
-    """Return the key and value of a line that the parser took for more of the text above; None if it has no key."""
+    """Return the key and value of a line that the parser took for a continuation of text; None if it has no key."""
     if match := KEY.match(text):
         name = match["name"]
         return (name, text[match.end() :].strip()) if name in KNOWN else None
@@ -165,7 +165,7 @@ def bad_text(value: str, line: int, column: int) -> Fault | None:
 
 
 def bad_continuation(first: str, further: Sequence[str], line: int, column: int) -> Fault | None:
-    """Find a key or a list item that the parser took for more of the text above.
+    """Find a key or a list item that the parser took for a continuation of the text above it.
 
     Args:
         first: first line of the text, from the beginning of the text.

@@ -60,7 +60,7 @@ def answers_about(path: Path, backend: Backend) -> Answer:
     """Return a function that answers questions about an image file.
 
     Raises:
-        PolicyError: the image cannot be read, or its file makes viewers display other than its pixels.
+        PolicyError: the image cannot be read, or programs may display it differently, for example rotated.
     """
     picture = _open(path)
 

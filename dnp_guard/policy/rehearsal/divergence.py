@@ -24,7 +24,7 @@ class RecordedDecision:
     """One decision about one image, read from an audit record.
 
     Attributes:
-        step: step of the query; None for the final look, and for the outcome.
+        step: denoising step of the query; None for the query of the finished image, and for the outcome.
         event: name of the record's event, such as ``query``.
         decision: the decision, in words.
         scale: scale of the negative; None without one.

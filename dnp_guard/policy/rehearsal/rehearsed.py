@@ -22,7 +22,7 @@ Answer = Callable[[Sequence[Question]], Sequence[float]]
 
 @dataclass(frozen=True, slots=True)
 class Rehearsed:
-    """The decisions of the judge about one image, and its outcome.
+    """The decisions about one image, and its outcome.
 
     Attributes:
         decisions: decisions after the queries during denoising; None for a missed query, one without an answer.
@@ -66,7 +66,7 @@ def run(
     Args:
         policy: the policy in force.
         looks: answers to the queries, in order; None for a missed query.
-        final: answer about the finished image; None if missed. Ignored if the policy has no final look.
+        final: answer about the finished image; None if missed. Ignored if the policy does not query finished images.
         queries: times and categories of the queries; by default, the policy's steps and all categories.
     """
     history, missed, steered = judge.History(), False, False

@@ -55,7 +55,7 @@ class Replay:
 
     Attributes:
         images: number of finished images that were generated under the first policy.
-        comparable: number of those whose record suffices to the end.
+        comparable: number of those with the same negatives under both policies, so that their outcomes are comparable.
         differing: images that would have had another result.
         left_out: number of images not replayed: of another policy, unfinished, or with a sensitive finding.
         unseen: categories of which the second policy could find more than the record contains.
