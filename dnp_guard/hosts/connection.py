@@ -63,7 +63,7 @@ class Connection:
                 hint="Use https://, or plain_http=True where the network between is yours.",
             )
         headers = {"Authorization": f"Bearer {_plain(token)}"} if token else {}
-        # Use nothing from the environment: no proxy and no other certificates may get to see images.
+        # Read nothing from the environment, so that no proxy sees the images, and no other certificates are trusted.
         self.client = httpx2.Client(
             base_url=url,
             headers=headers,

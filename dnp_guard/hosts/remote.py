@@ -256,7 +256,7 @@ class RemoteSession:
             progress: fraction of the run that is done, 0…1; needed if the number of steps is unknown.
             sigma: noise level for the audit record.
             similarity: cosine similarity of each prediction's latents to those of the last query.
-            effective: whether a negative can take effect at the steps that follow.
+            effective: whether a negative prompt can take effect at the steps that follow.
             used: ``separate`` if the host could not steer in attention space, and used separate guidance instead.
             since: fraction of the run that was done one step before, if the number of steps is unknown.
             ended: whether the run ended at this step, before its last due step.

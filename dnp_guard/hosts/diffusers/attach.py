@@ -36,7 +36,7 @@ _GUARDED: WeakSet[Any] = WeakSet()
 def put_attribute(guards: type) -> None:
     """Give every pipeline the attribute ``callback_on_step_end``; a second call changes nothing.
 
-    From then on, making an unguarded pipeline of a guarded one's parts causes a warning.
+    From then on, making an unguarded pipeline from a guarded one's parts causes a warning.
 
     Args:
         guards: class of the values that the attribute accepts.

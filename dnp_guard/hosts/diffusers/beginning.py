@@ -35,7 +35,7 @@ class Begun:
     Attributes:
         denoisers: names of the pipeline's parts that denoise.
         shows: turns the call's predictions into pictures.
-        proof: proof of where a negative goes; None in shadow mode, which steers nothing.
+        proof: proof of where a negative prompt goes; None in shadow mode, which steers nothing.
         channels: dimension of the denoiser's output that holds channels.
         words: some text that the policy can inject.
     """
@@ -48,7 +48,7 @@ class Begun:
 
 
 def begin(guard: Guard, policy: Policy, recording: Recording, first: FirstStep, images: int) -> Begun:
-    """Prove where a negative goes in a call, and how its predictions become pictures.
+    """Prove where a negative prompt goes in a call, and how its predictions become pictures.
 
     Args:
         guard: the guard.

@@ -139,7 +139,7 @@ class Call:
             self.install()
 
     def _free_hooks(self) -> Any:
-        """Put the pipeline's own parts back before it frees its offloading hooks, which it adds to the parts again."""
+        """Put the pipeline's own parts back, and free its offloading hooks: diffusers then adds hooks to the parts."""
         self.remove()
         return self._pipe.maybe_free_model_hooks()
 
@@ -213,7 +213,7 @@ class Call:
         return answer
 
     def begin(self, first: FirstStep) -> None:
-        """Prove before the first step where a negative goes in this call, and how its predictions become pictures.
+        """Prove before the first step where a negative prompt goes in the call, and how predictions become pictures.
 
         Raises:
             CannotSteer: no negative prompt can take effect, or the predictions do not become pictures.

@@ -73,7 +73,7 @@ class Substeps:
     @property
     def may_end_noisy(self) -> bool:
         """Whether the call might return the current latents although they still contain noise."""
-        # When a call is interrupted, no step says that it is the last.
+        # An interrupted call ends after a step that did not look like its last one.
         latent = self._recording.given.get("output_type") == "latent"
         return latent or (self.ran_through and not self.complete)
 

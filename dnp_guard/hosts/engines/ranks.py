@@ -151,7 +151,7 @@ class Ranks:
                 raise CannotSteer(f"the first rank cannot go on: {arguments[0]}", hint="See its log.")
             try:
                 self._operate(operations, name, arguments)
-            except Exception:  # noqa: BLE001 (the first rank has it too and decides, or the ranks differ at the end)
+            except Exception:  # noqa: BLE001 (the first rank decides if it has the error, too; if not, the ranks differ)
                 self._check()
                 _log.warning("operation %r of the first rank failed in another", name, exc_info=True)
 

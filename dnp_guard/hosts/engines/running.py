@@ -30,7 +30,7 @@ _IMAGE, _VIDEO = 4, 5
 """Number of dimensions of a batch of images, and of videos."""
 _POLICY = "CFGPolicy"
 _BRANCHES = ([True], [True, False])
-"""Whether each branch is conditional, without guidance and with it."""
+"""Whether each guidance branch is conditional: without guidance, and with it."""
 _UNGUARDED = (
     "return_trajectory_latents",
     "return_trajectory_decoded",
@@ -51,7 +51,7 @@ def check(request: Any) -> None:
     """
     if not isinstance(request.prompt, str) or request.num_outputs_per_prompt != 1:
         raise CannotSteer("a guarded request needs one prompt and one image", hint="Serve without dynamic batching.")
-    task = getattr(request, "task_type", None)  # None is the model's own
+    task = getattr(request, "task_type", None)  # None means the model's own task
     if task is not None and not task.is_image_gen():  # the engine writes a video to its file while it decodes it
         raise CannotSteer("a request for a video is not guarded", hint="Use --backend diffusers.")
     if asked := [name for name in _UNGUARDED if getattr(request, name, None)]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     """Takes a function from an evaluation's number and own output to a new output; returns the guided prediction."""
 
 _CLOSE = 2e-2
-"""Relative error that half precision may have."""
+"""Largest relative error to expect in half precision."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Arithmetic:
     last: bool = False
 
     def cut(self, value: Tensor) -> Tensor:
-        """Return the tokens and channels of a denoiser's output that the scheduler gets, in the scheduler's shape."""
+        """Cut a denoiser's output to the tokens and channels that the scheduler gets, in the shape that it gets."""
         if self.order is not None:
             return value.flatten(1)[:, self.order].view(-1, *self.shape[1:])
         if value.ndim != len(self.shape):

@@ -100,7 +100,7 @@ def rehearse(recording: Recording, own: Sequence[Evaluation]) -> FirstStep | Non
     def answer(evaluation: Evaluation, _: int, __: Callable[[], Any]) -> Any:
         known = [earlier.output for earlier in own if earlier.name == evaluation.name]
         asked[evaluation.name] += 1
-        # The part that was evaluated last may be the denoiser; its further branches get the same answer.
+        # The part that was evaluated last may be the denoiser; its further branches get the same output.
         if asked[evaluation.name] > len(known) and evaluation.name != own[-1].name:
             missing.append(evaluation.name)
             raise Reached
@@ -108,7 +108,7 @@ def rehearse(recording: Recording, own: Sequence[Evaluation]) -> FirstStep | Non
 
     try:
         first = _run(recording, recording.timed, answer)
-    except Exception:  # noqa: BLE001 (the call begins at the step itself, which reports better than a copy)
+    except Exception:  # noqa: BLE001 (the guard then begins at the step itself, where errors are clearer)
         return None
     if first is None and not missing:
         raise CannotSteer(

@@ -78,7 +78,7 @@ class Places:
 
 @dataclass(frozen=True, slots=True)
 class Captured:
-    """A negative's conditioning: the denoiser's arguments for its words, and which of the arguments depend on these."""
+    """A negative prompt's conditioning: the denoiser's arguments under it, and which of these depend on a prompt."""
 
     evaluation: Evaluation
     places: Places

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _MANY = 1 << 16
 _LATENTS = 4
-"""Least dimensions of latents that are decoded."""
+"""Least number of dimensions of latents."""
 
 
 @dataclass

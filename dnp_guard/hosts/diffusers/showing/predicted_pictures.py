@@ -122,7 +122,7 @@ class Shows:
         )
 
     def scaled(self, x0: Tensor) -> Tensor:
-        """Return a prediction as latents of pictures, [B * k, C, H, W], scaled like the sampler's, but not packed."""
+        """Return a prediction as latents of pictures, [B * k, C, H, W], in the sampler's scale, but not packed."""
         end = self._end(x0)
         if end.latents is None:
             raise CannotSteer("nothing decodes its latents", hint="Leave queries.skip_probe out.")
@@ -160,7 +160,7 @@ class Shows:
         return latents.float()
 
     def _end(self, x0: Tensor) -> End:
-        if self._plain:  # shown before the first step, so the call need not be made again for each prediction
+        if self._plain:  # proven before the first step, so the call need not be repeated for each prediction
             return End(self._plain, unscaled(self._recording.parts[self._plain], x0))
         end = replay(self._recording, self._evaluations, self._scheduler, x0, self.images)
         if end.latents is None and end.result is None:
