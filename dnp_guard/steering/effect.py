@@ -20,7 +20,7 @@ def shown(denoiser: Any) -> bool:
 
 
 def shown_in(model: Path) -> bool:
-    """Return whether a measurement in a pipeline's folder, or beside a checkpoint file, supports steering in attention."""
+    """Return whether a measurement in a pipeline's folder or beside a checkpoint supports steering in attention."""
     if model.is_file():
         return model.with_suffix(f".{NAME}").is_file()
     return any(model.glob(f"*/{NAME}"))
