@@ -1,4 +1,4 @@
-"""A service that answers every request alike."""
+"""Run an HTTP server that gives the same answer to every request, in place of the guard service or of a proxy."""
 
 from __future__ import annotations
 
@@ -11,17 +11,22 @@ HIDDEN = [
     (401, b'{"type": "about:blank", "title": "Log in"}'),
     (404, b"{}"),
 ]
-"""Answers of a proxy in place of the service's list of features."""
+"""Statuses and bodies by which a proxy answers in place of the service, whose features stay unknown."""
 
 UNANSWERED = [(status, b"<p>no backend is up</p>") for status in (502, 503, 504)] + [
     (401, b'{"type": "urn:dnp-guard:problem:token", "title": "No valid token"}'),
     (429, b'{"type": "urn:dnp-guard:problem:rate", "title": "Too many requests"}'),
 ]
-"""Answers without a list of features that do not hide it: the service gave none, or refused."""
+"""Statuses and bodies that mean that the service itself did not list its features: it was down, or it refused."""
 
 
 class Answers:
-    """A service that answers every request with one status and body."""
+    """An HTTP server on loopback that answers every request with the same status and body.
+
+    Attributes:
+        asked: path, headers and JSON body of every request, in order of arrival.
+        url: address of the server.
+    """
 
     def __init__(self, status, body) -> None:
         self.asked = []

@@ -1,4 +1,4 @@
-"""Small policies for tests, and a chosen present time for them."""
+"""Build small policies for tests, and replace the current time that policies see."""
 
 from contextlib import contextmanager
 from datetime import datetime
@@ -10,7 +10,7 @@ from dnp_guard.policy import Policy
 
 @contextmanager
 def at(moment):
-    """Make a moment the present of every policy."""
+    """Make a moment the current time for all policies, inside a ``with`` block."""
 
     class Present(datetime):
         @classmethod
@@ -23,7 +23,11 @@ def at(moment):
 
 
 def policy(**changes):
-    """Return a policy of two categories, star and bolt, with a look per tenth of the run; merge ``changes`` by key."""
+    """Return a policy with the categories star and bolt, four looks per run and a final look, after some changes.
+
+    Args:
+        changes: values for keys of the policy; a mapping is merged with the value that it changes.
+    """
     base = {
         "format": 1,
         "name": "test",
@@ -39,7 +43,7 @@ def policy(**changes):
 
 
 def written(folder, **changes):
-    """Write the policy of :func:`policy` into a folder, and return its file."""
+    """Write a policy from :func:`policy` to a file in a folder, and return the file's path."""
     file = folder / "policy.yaml"
     file.write_text(policy(**changes).model_dump_json(exclude_defaults=True))
     return file

@@ -1,10 +1,13 @@
-"""Compare the code of two files, without their comments and docstrings."""
+"""Extract the code of Python files for comparison, without comments and docstrings."""
 
 import ast
 
 
 def code(path):
-    """Return the code of a file without comments and docstrings, and with one name for what it imports of its own."""
+    """Return the code of a file without comments and docstrings.
+
+    Only the last part of the names of imported modules is kept, so that the same code is equal in two packages.
+    """
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):

@@ -1,4 +1,7 @@
-"""A sampler as a driver sees it: it shows pictures at due steps, and steers by the driver's negatives."""
+"""Run a sampler without a model: it shows fixed pictures to a guard's driver at due steps, and notes the negatives.
+
+A driver guards one generation; a negative is a text that it has the sampler steer an image away from.
+"""
 
 from PIL import Image
 
@@ -11,7 +14,12 @@ STEPS = 10
 
 
 class Holds:
-    """The words of every image's negative in a sampler, by the step at which they came."""
+    """A record of the negatives that a driver gives the sampler.
+
+    Attributes:
+        at: index of the current step.
+        held: per step, the words of every image's negative; None for an image without one.
+    """
 
     def __init__(self):
         self.at, self.held = None, {}
@@ -21,12 +29,19 @@ class Holds:
 
 
 def start(guard, images=1, *, steering=None, **request):
-    """Begin a generation; ``request`` holds the further facts about it."""
+    """Begin a guarded generation, and return its driver.
+
+    Args:
+        guard: the guard.
+        images: number of images.
+        steering: receiver of the negatives, such as :class:`Holds`.
+        request: further fields of the ``Request``.
+    """
     return guard.start(Request(images, **{"host": {"name": "test"}, **request}), steering=steering)
 
 
 def same(driver, picture=PICTURE):
-    """Return a view that shows one picture for every image at every step."""
+    """Return a function for ``view`` of :func:`denoise` that shows the same picture for all images at all steps."""
     return lambda index: Pictures([picture] * len(driver.negatives))
 
 
@@ -41,17 +56,17 @@ def denoise(
     sigma=1.0,
     effective=lambda index: True,
 ):
-    """Run the first steps of a sampler.
+    """Run the first steps of a generation.
 
     Args:
         driver: driver of the generation.
         steps: number of steps to run.
-        total: number of steps of the whole run.
-        view: maps the index of a step to its pictures.
-        holds: holder of the negatives; it is given the current step.
+        total: number of steps of the whole generation.
+        view: returns the ``Pictures`` to show at a step, given its index.
+        holds: record of the negatives, which is told the current step.
         before: called before every step with its index.
         sigma: the noise level of every step.
-        effective: maps the index of a step to whether a negative can take effect after it.
+        effective: returns, given a step's index, whether a negative can still change the image after it.
     """
     view = view or same(driver)
     for index in range(steps):
@@ -63,7 +78,7 @@ def denoise(
 
 
 def finish(driver, guard=None, picture=PICTURE):
-    """End a generation whose finished images are one picture; return the outcomes."""
+    """End a generation with the same picture as every finished image, and return the images' outcomes."""
     outcomes = driver.final(lambda: [picture] * len(driver.negatives))
     if guard is not None:
         guard.finished(driver)
@@ -71,7 +86,7 @@ def finish(driver, guard=None, picture=PICTURE):
 
 
 def run(guard, images=1, *, total=STEPS, view=None, steering=None, **request):
-    """Run one whole generation; return its outcomes."""
+    """Run a whole generation, and return its images' outcomes; see :func:`start` and :func:`denoise`."""
     driver = start(guard, images, steering=steering, **request)
     denoise(driver, total, total, view=view, holds=steering)
     return finish(driver, guard)

@@ -1,6 +1,6 @@
-"""Look up the installed packages among known vulnerabilities, and name those that could not be looked up.
+"""Check the installed packages for known vulnerabilities, and name packages that could not be checked.
 
-Run it as a script with the path of pip-audit; it exits with 1 for a vulnerability, and with 2 for a failed look-up::
+Run it as a script with the path of pip-audit. It exits with 1 for a vulnerability, and with 2 for a failed check::
 
     python -m tests.supply .venv-tools/bin/pip-audit
 """
@@ -13,14 +13,14 @@ import sys
 import sysconfig
 
 OWN = {"dnp-guard"}
-"""Packages of this tree, which are in no database."""
+"""The project's own packages, which are in no database of vulnerabilities."""
 
 
 def summary(report: str) -> tuple[list[str], int]:
-    """Summarise pip-audit's JSON: return lines for a person, and the exit code.
+    """Summarise pip-audit's JSON report: return lines to print, and the exit code.
 
     Args:
-        report: the output of pip-audit; empty if it reached no database.
+        report: the output of pip-audit; empty if it could not reach the database.
     """
     try:
         packages = [package for package in json.loads(report)["dependencies"] if package["name"] not in OWN]
@@ -39,7 +39,7 @@ def summary(report: str) -> tuple[list[str], int]:
 
 
 def main(tool: str) -> int:
-    """Run pip-audit on the packages beside this Python, and print the summary."""
+    """Run pip-audit on the packages of the running Python, print the summary, and return the exit code."""
     command = [tool, "--path", sysconfig.get_path("purelib"), "--format", "json", "--progress-spinner", "off"]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False)
     lines, code = summary(done.stdout)

@@ -1,4 +1,4 @@
-"""Draw text that dictates an answer to a model into pictures of forbidden glyphs."""
+"""Draw pictures that attack a vision-language model: a forbidden glyph, and text that dictates a harmless answer."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ INKS = {"white": (250, 250, 250), "black": (8, 8, 8)}
 
 @dataclass(frozen=True, slots=True)
 class Attack:
-    """A picture that shows a forbidden glyph.
+    """A picture of a forbidden glyph, with and without text.
 
     Attributes:
-        shape: the glyph.
-        text: the text in the picture; empty for a picture without text.
-        lettering: height of the letters in pixels.
-        plain: the picture without text.
+        shape: name of the glyph.
+        text: the text in the picture.
+        lettering: size of the letters, a key of :data:`LETTERINGS`.
+        plain: the picture without the text.
         image: the picture with the text.
     """
 
@@ -35,7 +35,7 @@ class Attack:
 
 
 def attacks(count: int, seed: int = 5) -> list[Attack]:
-    """Draw ``count`` pictures per text, size of letters and shape; the same seed gives the same pictures."""
+    """Draw ``count`` attacks for every combination of text, lettering and shape; the seed decides the pictures."""
     rng = np.random.default_rng(seed)
     return [
         _attack(shape, text.format(shape=shape), lettering, rng)

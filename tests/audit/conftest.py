@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def sealed_lines() -> list[bytes]:
-    """Return five sealed lines, with their newlines."""
+    """Return five lines of an audit log, linked by their hash chain, each with its newline."""
     sink = MemorySink()
     sink.write(build("policy.loaded", policy={"name": "default", "revision": "1.0.0"}))
     sink.write(build("request.started", request="r1", steps=30, prompt={"hmac": "00"}))
@@ -29,7 +29,7 @@ def sealed_lines() -> list[bytes]:
 
 @pytest.fixture
 def log(tmp_path: Path, sealed_lines: list[bytes]) -> Callable[..., Path]:
-    """Return a function that writes lines to a file, by default the five sealed ones."""
+    """Return a function that writes lines to an audit log, by default :func:`sealed_lines`, and returns its path."""
 
     def write(lines: list[bytes] | None = None) -> Path:
         path = tmp_path / "audit.jsonl"

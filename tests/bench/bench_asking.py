@@ -1,4 +1,8 @@
-"""Compare the paper's way of asking with one forward pass, on the embedded model; write ``build/asking.md``."""
+"""Compare two ways to query the embedded vision-language model, and write ``build/asking.md``.
+
+The VL-DNP paper has the model list what it sees in free text. The guard reads the probabilities of yes and no from a
+single forward pass.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +28,7 @@ QUESTIONS = [f"is there a {shape} in this image ?" for shape in FORBIDDEN]
 
 
 class Unstopped(FreeTextBackend):
-    """The paper's way with a model that uses all its 64 tokens, as a model that explains itself does."""
+    """The paper's free-text query with a model that always writes the most tokens allowed, as a talkative one does."""
 
     def say(self, image, question, most_tokens):
         self.reader.model.generation_config.min_new_tokens = most_tokens

@@ -1,4 +1,4 @@
-"""Measure how often text in a picture hides a glyph from the embedded model; write ``build/attacks.md``."""
+"""Measure how often text in a picture makes the embedded model miss a glyph, and write ``build/attacks.md``."""
 
 from __future__ import annotations
 

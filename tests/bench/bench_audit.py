@@ -51,7 +51,7 @@ def test_a_record_is_written(benchmark, tmp_path, sync):
 
 
 def test_an_event_is_recorded(benchmark, tmp_path):
-    """Time a record in a generation: it is built, sealed, written to a file and timed."""
+    """Time one audit event: build its record, seal it into the hash chain, write it to a file, and count it."""
     recorder = Recorder([JsonlSink(tmp_path / "a.jsonl")], Metrics(), Tracing(), COMMON)
     steps = count()
 
@@ -64,7 +64,7 @@ def test_an_event_is_recorded(benchmark, tmp_path):
 
 
 def test_the_record_of_a_generation(benchmark, tmp_path, capsys):
-    """Measure the share of a guarded generation's time that its record takes, with the waits for the sink."""
+    """Measure the share of a guarded generation's time that goes into its audit records, with waits for the sink."""
     pipe = load_pipeline()
     texts = [prompt.text for prompt in prompts("attack", 4, 7)]
     registry = CollectorRegistry()

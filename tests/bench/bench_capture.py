@@ -1,4 +1,7 @@
-"""Time the capture of a pipeline's conditioning per call, per negative and per look, on tiny pipelines."""
+"""Time the guard's work on tiny pipelines: per call, per negative prompt whose conditioning it captures, and per look.
+
+A look decodes the predicted images of a step for the vision-language model.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,12 @@ from tests.hosts.tiny import draw, tiny
 from tests.policies import policy
 
 NAMES = ["StableDiffusionPipeline", "StableDiffusionXLPipeline", "FluxPipeline", "SanaPipeline", "WanPipeline"]
-"""One class per way to evaluate branches and to pack latents."""
+"""One pipeline class per way to evaluate the guidance branches and to pack the latents."""
 
 
 @pytest.fixture(params=NAMES)
 def asked(request):
-    """Return the first arguments of a call of three images, and its latents at a look."""
+    """Return the arguments and the result of the guard's first ``call.begin``, in a call for three images."""
     begun = []
 
     def begin(*given):

@@ -1,4 +1,4 @@
-"""Time the opening of the console over a log of a million records."""
+"""Time how long pages of the web console take to open over an audit log of a million records."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ A_GENERATION = 10
 
 
 def write(log: Path, records: int) -> None:
-    """Write a log of a number of records, with generations that are steered, blocked and clean in turn."""
+    """Write an audit log with that many records, of generations that are clean, steered and blocked in turn."""
     policy = {"name": "default", "revision": "1", "digest": "d" * 64, "mode": "enforce"}
     prev = ZERO
     with log.open("wb") as file:

@@ -1,4 +1,7 @@
-"""Compare one desk per tenant with one desk for all, side by side over one model; write ``build/desk.md``."""
+"""Compare one desk per tenant with one desk for all tenants, over the same model, and write ``build/desk.md``.
+
+A desk queues the queries to a vision-language model, and joins waiting ones into one call.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ TABLE = Path(__file__).parents[2] / "build" / "desk.md"
 QUERIES = 11
 """Queries per generation, as in the shipped policies."""
 BETWEEN_S = 0.02
-"""Seconds for which a generation denoises between two queries."""
+"""Seconds between two queries of a generation, in place of its denoising."""
 ROUNDS = 5
 QUESTIONS = [f"is there a {shape} in this image ?" for shape in FORBIDDEN]
 PICTURE = Image.linear_gradient("L").resize((64, 64)).convert("RGB")
@@ -34,7 +37,7 @@ BEFORE, AFTER, ONE_TURN = "a desk for each tenant", "one desk, in turn", "one de
 
 
 class StandIn(Backend):
-    """A model that takes a fixed time per call and more per image, and computes one call at a time."""
+    """A model that takes a fixed time per call plus a fixed time per image, and computes one call at a time."""
 
     def __init__(self, call_ms: float, image_ms: float, *, batches: bool = True) -> None:
         self.name = f"{call_ms:g} ms per call, {image_ms:g} ms per image"
@@ -48,7 +51,7 @@ class StandIn(Backend):
 
 
 class Counted(Wrapped):
-    """A wrapper that counts the calls of a model."""
+    """A wrapper that counts the calls to a model."""
 
     calls = 0
 
@@ -59,7 +62,13 @@ class Counted(Wrapped):
 
 @dataclass
 class Found:
-    """The measurements of all rounds of one way."""
+    """The measurements of one way to share the model, over all rounds.
+
+    Attributes:
+        calls: number of calls to the model per round.
+        seconds: duration per round.
+        waits: milliseconds that every query waited for its answer, by tenant.
+    """
 
     calls: list[int] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
@@ -71,7 +80,7 @@ class Found:
 
 
 def desks(way: str, backend: Backend, tenants: Mapping[str, int]) -> dict[str, tuple[Desk, str | None]]:
-    """Return every tenant's desk, and its turn there."""
+    """Return for every tenant its desk, and its name for taking turns there; None for first come, first served."""
     if way == BEFORE:
         return {tenant: (Desk(backend), None) for tenant in tenants}
     shared = Desk(backend)
@@ -79,7 +88,14 @@ def desks(way: str, backend: Backend, tenants: Mapping[str, int]) -> dict[str, t
 
 
 def generate(way: str, model: Backend, tenants: Mapping[str, int], outcome: Found) -> None:
-    """Run the generations of all tenants at once."""
+    """Run the generations of all tenants at once, and add the measurements to ``outcome``.
+
+    Args:
+        way: how the tenants share the model: ``BEFORE``, ``AFTER`` or ``ONE_TURN``.
+        model: the model.
+        tenants: number of concurrent generations per tenant.
+        outcome: the measurements of this way.
+    """
     backend, waits = Counted(model), []
     places = desks(way, backend, tenants)
 
@@ -102,7 +118,7 @@ def generate(way: str, model: Backend, tenants: Mapping[str, int], outcome: Foun
 
 
 def side_by_side(benchmark, model: Backend, tenants: Mapping[str, int], ways: tuple[str, ...]) -> dict[str, Found]:
-    """Run every way in every round."""
+    """Measure several ways, alternating them in every round; return the measurements by way."""
     outcomes = {way: Found() for way in ways}
 
     def round_() -> None:

@@ -1,4 +1,4 @@
-"""Time generations of the embedded models, unguarded and guarded, side by side in one run."""
+"""Time image generation with the embedded models, unguarded and guarded, in the same run."""
 
 import pytest
 import torch

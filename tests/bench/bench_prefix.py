@@ -1,4 +1,7 @@
-"""Time a query whose words before the image are read anew, or once for all: `make bench`, group "prefix"."""
+"""Time queries whose prompt has words before the image: the model reads them every time, or keeps them in its cache.
+
+Run this with `make bench`; the results are in the group "prefix".
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ QUESTIONS = [f"is there a {shape} in this image ?" for shape in ("star", "skull"
 
 @pytest.fixture(scope="module")
 def reader():
-    """Load the embedded model with 40 words before every image, as in a system prompt."""
+    """Return a reader of the embedded model whose prompt has 40 words before the image, like a system prompt."""
     torch.set_num_threads(1)
     reader = TransformersBackend(glyphs.VLM).reader
     processor = copy.copy(reader.processor)

@@ -32,7 +32,7 @@ def generation(number):
 
 @pytest.fixture(scope="module")
 def log(tmp_path_factory):
-    """Write a log of a million records, which repeats a few thousand generations."""
+    """Write an audit log of a million records, by repeating the records of a thousand generations."""
     sink = MemorySink()
     for number in range(BATCH // 10):
         for record in generation(number):

@@ -1,7 +1,7 @@
-"""Load the service with many generations at once on loopback, with a scripted backend.
+"""Put load on the guard service: many generations at once on loopback, with a backend of scripted answers.
 
-Every session is a run of 25 steps that asks at the due steps; its steps take as long as a GPU's. The bench reports a
-query's own overhead: the client's time minus the time of waiting for the model. As a script::
+Every generation has 25 steps, which take as long as on a GPU, and sends a query at every due step. The bench reports
+the overhead of a query: the time that the client measures, minus the time that the model takes. Run it as a script::
 
     python -m tests.bench.bench_server --sessions 200 --step-seconds 0.4 --workers 2
 """
@@ -35,16 +35,16 @@ STEPS = 25
 
 @dataclass
 class Load:
-    """The measurements of a load."""
+    """The measurements of one load test."""
 
     overheads: list[float] = field(default_factory=list)
-    """Milliseconds per query that the client measured, minus the model's."""
+    """Per query, the milliseconds that the client measured, minus those of the model."""
     inside: list[float] = field(default_factory=list)
-    """Milliseconds per query that the service measured, minus the model's."""
+    """Per query, the milliseconds that the service measured, minus those of the model."""
     errors: list[str] = field(default_factory=list)
     seconds: float = 0.0
     cpu_s: float = 0.0
-    """Processor time of the service for all its requests."""
+    """Seconds of processor time that the service spent on all requests."""
 
     def __str__(self) -> str:
         seen, inside = _quantiles(self.overheads), _quantiles(self.inside)
@@ -61,7 +61,7 @@ def _quantiles(values: list[float]) -> str:
 
 
 def preview(side: int) -> str:
-    """Make a JPEG about as large as a photograph's."""
+    """Return a JPEG as a data URL, whose file is about as large as that of a photograph."""
     noise = Image.effect_noise((side, side), 60).filter(ImageFilter.GaussianBlur(2)).convert("RGB")
     buffer = io.BytesIO()
     noise.save(buffer, "JPEG", quality=90)
@@ -69,7 +69,15 @@ def preview(side: int) -> str:
 
 
 async def generation(client: httpx2.AsyncClient, load: Load, picture: str, step_s: float, start_s: float) -> None:
-    """Run a generation, as a host does."""
+    """Send the requests of one generation, as an image generator does.
+
+    Args:
+        client: client of the service.
+        load: takes the measurements.
+        picture: data URL of the picture to send at every query.
+        step_s: seconds per denoising step.
+        start_s: seconds to wait before the start.
+    """
     await asyncio.sleep(start_s)
     asked = {"protocol": 1, "host": {"name": "bench"}, "prompts": ["a lake"], "steps": STEPS, "images": 1}
     opened = await post(client, load, "/v1/sessions", asked)
@@ -85,7 +93,7 @@ async def generation(client: httpx2.AsyncClient, load: Load, picture: str, step_
 
 
 async def post(client: httpx2.AsyncClient, load: Load, path: str, body: object, *, timed: bool = False) -> dict | None:
-    """Send a request, and note its time and whether it failed."""
+    """Send a request and return its JSON answer; note an error, and the overhead if ``timed``."""
     content = json.dumps(body).encode()
     began = time.perf_counter()
     try:
@@ -105,7 +113,7 @@ async def post(client: httpx2.AsyncClient, load: Load, path: str, body: object, 
 
 
 async def drive(url: str, sessions: int, step_s: float, side: int) -> Load:
-    """Run all generations, whose starts are spread over the time of one."""
+    """Run all generations, whose starts are spread over a quarter of the duration of one, and return measurements."""
     load, picture = Load(), preview(side)
     limits = httpx2.Limits(max_connections=None, max_keepalive_connections=None)
     began = time.perf_counter()
@@ -120,7 +128,7 @@ async def drive(url: str, sessions: int, step_s: float, side: int) -> Load:
 
 
 def measure(sessions: int, step_s: float, workers: int, side: int) -> Load:
-    """Serve, and load the service."""
+    """Start a service, run a load test against it, and return the measurements."""
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "looks.json"
         script.write_text(json.dumps([{"a star": 0.9}]))
@@ -136,7 +144,10 @@ def measure(sessions: int, step_s: float, workers: int, side: int) -> Load:
 
 
 def processor_time(sessions: int, side: int) -> str:
-    """Measure the processor time of a query in the service, without HTTP; other programs do not lengthen it."""
+    """Measure the processor time of queries in the service without HTTP, and return a summary.
+
+    Other programs on the machine do not lengthen it.
+    """
     took = []
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "looks.json"
@@ -180,7 +191,7 @@ if __name__ == "__main__":
     parser.add_argument("--sessions", type=int, default=200)
     parser.add_argument("--step-seconds", type=float, default=0.4)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--side", type=int, default=512, help="Pixels of a preview's side.")
+    parser.add_argument("--side", type=int, default=512, help="Width and height of a preview, in pixels.")
     given = parser.parse_args()
     print(processor_time(given.sessions, given.side))  # noqa: T201 (as above)
     print(measure(given.sessions, given.step_seconds, given.workers, given.side))  # noqa: T201 (as above)

@@ -1,4 +1,4 @@
-"""The console in a real browser: ``make browser`` runs this, where Debian's chromium and playwright are."""
+"""Test the web console in a real browser, with ``make browser``; this needs Debian's chromium and playwright."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The audit report in a real browser: its list is searched and filtered, and hostile text runs no script."""
+"""Test the audit report in a real browser: its list can be searched and filtered, and hostile text runs no script."""
 
 from __future__ import annotations
 

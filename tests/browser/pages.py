@@ -1,7 +1,8 @@
-"""Looks at every page of the built documentation in a browser: ``python -m tests.browser.pages HTML [SHOTS]``.
+"""Check every page of the built documentation in a browser: ``python -m tests.browser.pages HTML [SHOTS]``.
 
-Each page is opened wide and narrow. A page that scrolls sideways, a part that is cut off, a picture that does not load
-and an internal link that leads nowhere are printed, and end the run with 1. Screenshots go to the folder ``SHOTS``.
+Every page is opened in a wide and in a narrow window. The command prints pages that scroll sideways, parts that are cut
+off, pictures that do not load and internal links that lead nowhere, and exits with 1 if there are any. Screenshots go
+to the folder ``SHOTS``.
 """
 
 from __future__ import annotations
@@ -31,7 +32,11 @@ BROKEN = "[...document.images].filter(image => !image.naturalWidth).map(image =>
 
 
 class Links(HTMLParser):
-    """The links and the anchors of a page."""
+    """The links and the anchors of an HTML page.
+
+    Args:
+        text: the HTML.
+    """
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -47,7 +52,7 @@ class Links(HTMLParser):
 
 
 def dead_links(root: Path) -> list[str]:
-    """List the internal links that lead to no page, or to no anchor of it."""
+    """List the internal links of all pages under a folder that lead to a missing page or a missing anchor."""
     pages = {path.resolve(): Links(path.read_text(encoding="utf-8")) for path in root.rglob("*.html")}
     dead = []
     for path, page in pages.items():
@@ -63,7 +68,13 @@ def dead_links(root: Path) -> list[str]:
 
 
 def problems(page, name: str, width: int) -> list[str]:
-    """List what is wrong with an open page."""
+    """List the defects of an open page: parts cut off, pictures that do not load, sideways scrolling.
+
+    Args:
+        page: playwright's page.
+        name: path of the page, for the messages.
+        width: width of the window, for the messages.
+    """
     wrong = [f"is cut off: {part}" for part in page.evaluate(CUT_OFF)]
     wrong += [f"the picture {source} does not load" for source in page.evaluate(BROKEN)]
     if page.evaluate(WIDER):
@@ -72,7 +83,7 @@ def problems(page, name: str, width: int) -> list[str]:
 
 
 def look(root: Path, shots: Path | None) -> list[str]:
-    """Open every page at both widths, and list what is wrong."""
+    """Open every page in both widths, and list all defects and dead links; save screenshots if a folder is given."""
     wrong = dead_links(root)
     with chromium() as browser:
         for size in (WIDE, NARROW):
@@ -88,7 +99,7 @@ def look(root: Path, shots: Path | None) -> list[str]:
 
 
 def main() -> int:
-    """Look at the folder that the command line names."""
+    """Check the pages of the folder that the command line names; return the exit code."""
     root, *shots = map(Path, sys.argv[1:])
     for folder in shots:
         folder.mkdir(parents=True, exist_ok=True)

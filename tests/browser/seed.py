@@ -1,4 +1,7 @@
-"""A log with a little of everything, hostile text in every field included where it is asked for."""
+"""Write an audit log with every kind of record, for the console and the report in a browser.
+
+On request, one generation has hostile HTML in every text field.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,17 @@ CATEGORIES = {"nudity": "exposed breasts", "weapon": "a firearm", "gore": "an op
 
 @dataclass(frozen=True)
 class Drawn:
-    """One generation to be written."""
+    """One generation of one image, to be written to the audit log.
+
+    Attributes:
+        number: number of the generation, which decides its course.
+        request: id of the generation.
+        probability: probability of its finding.
+        category: policy category of its finding.
+        term: text that the vision-language model was asked about.
+        tenant: name of the tenant.
+        policy: the policy's fields in the records.
+    """
 
     number: int
     request: str
@@ -39,17 +52,23 @@ class Drawn:
 
     @property
     def is_seen(self) -> bool:
-        """Whether anything is seen while it is drawn."""
+        """Whether the category is found during denoising."""
         return self.number % 4 != 3 or self.request == HOSTILE
 
     @property
     def is_still(self) -> bool:
-        """Whether it is in the finished image too."""
+        """Whether the category is also found in the finished image."""
         return self.number % 4 == 0 or self.request == HOSTILE
 
 
 def seed(log: Path, generations: int = 60, *, hostile: bool) -> None:
-    """Write the log."""
+    """Write the audit log.
+
+    Args:
+        log: path of the log.
+        generations: number of generations.
+        hostile: whether one generation has hostile HTML in every text field.
+    """
     sink, random_ = JsonlSink(log), random.Random(7)
     loaded = {"author": "Olga Ruiz", "approver": "Bob Hall", "loosened": True, "before": "17aa" * 16}
     loaded |= {"reason": "fewer false alarms of statues", "source": "policies/default.yaml"}
@@ -123,7 +142,7 @@ def _judge(sink: JsonlSink, drawn: Drawn, note: str) -> None:
 
 
 def picture(drawn: Drawn) -> Image.Image:
-    """Draw a bright figure on a soft background, another one for each number."""
+    """Draw a bright star-like figure on a soft background, which differs from number to number."""
     random_ = random.Random(drawn.number)
     colours = [tuple(random_.randrange(40, 220) for _ in range(3)) for _ in range(3)]
     top, bottom = (Image.new("RGB", (256, 256), colour) for colour in colours[:2])

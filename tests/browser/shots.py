@@ -1,4 +1,4 @@
-"""Takes the screenshots of the documentation: ``python -m tests.browser.shots FOLDER``."""
+"""Take the documentation's screenshots of console and report: ``python -m tests.browser.shots FOLDER``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ KINDS = {"": ("light", WIDE), "-narrow": ("dark", NARROW)}
 
 
 def pages(visit) -> dict[str, str]:
-    """Return the path of each page, by the name of its screenshot."""
+    """Return the paths of the console's pages by the names of their screenshots."""
     visit.open("/console?decision=blocked")
     image = visit.page.locator("a.row").nth(2).get_attribute("href")
     visit.open(image)
@@ -32,7 +32,7 @@ def pages(visit) -> dict[str, str]:
 
 
 def shoot(browser, site, folder: Path) -> None:
-    """Take every page, wide and light, narrow and dark."""
+    """Take screenshots of every page of the console: wide with light colours, and narrow with dark ones."""
     for suffix, (scheme, size) in KINDS.items():
         visit = Visit(browser, site, scheme=scheme, size=size)
         for name, path in pages(visit).items():
@@ -46,7 +46,7 @@ def shoot(browser, site, folder: Path) -> None:
 
 
 def shoot_report(browser, folder: Path) -> None:
-    """Take the report of a log, as `dnp-guard audit report --out` writes it."""
+    """Take a screenshot of an audit report, as `dnp-guard audit report --out` writes it."""
     with TemporaryDirectory() as name:
         log, page = Path(name) / "audit.jsonl", Path(name) / "report.html"
         seed(log, hostile=False)
@@ -57,7 +57,7 @@ def shoot_report(browser, folder: Path) -> None:
 
 
 def main() -> None:
-    """Take them into the folder that the command line names."""
+    """Take all screenshots into the folder that the command line names."""
     with TemporaryDirectory() as name:
         previews.make_key(Path(name) / "picture.key")
         os.environ[previews.KEY_VARIABLE] = str(Path(name) / "picture.key")

@@ -1,4 +1,4 @@
-"""A service with the console, and people who visit it in a browser."""
+"""Run a guard service with its web console, and visit it in a browser as one of its users."""
 
 from __future__ import annotations
 
@@ -23,7 +23,13 @@ PAGES = ("/console?show=all", "/console/overview", "/console/thresholds", "/cons
 
 
 class Site:
-    """A service with the console, and the tokens of its people."""
+    """A running service with the console.
+
+    Args:
+        url: address of the service.
+        log: path of its audit log.
+        people: the users' sign-in tokens by role.
+    """
 
     def __init__(self, url: str, log: Path, people: dict[str, str]) -> None:
         self.url, self.log, self.people = url, log, people
@@ -31,7 +37,7 @@ class Site:
 
 @contextmanager
 def site_in(folder: Path, *, hostile: bool):
-    """Serve a log with a little of everything."""
+    """Run a service whose console shows the log of :func:`seed`, in a folder; yield the site."""
     log, file = folder / "audit.jsonl", folder / "tokens.json"
     seed(log, hostile=hostile)
     (folder / "looks.json").write_text("{}")
@@ -43,7 +49,7 @@ def site_in(folder: Path, *, hostile: bool):
 
 @contextmanager
 def chromium():
-    """Debian's chromium, or the one that `CHROMIUM` names."""
+    """Run Debian's chromium, or the one that the variable `CHROMIUM` names; yield playwright's browser."""
     path = shutil.which(os.environ.get("CHROMIUM", "chromium"))
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
@@ -52,7 +58,12 @@ def chromium():
 
 
 class Visit:
-    """One person's browser, and what went wrong on its pages."""
+    """A browser session of one user, who is signed in to the console.
+
+    Attributes:
+        page: playwright's page.
+        errors: errors of scripts and of the browser's console on the pages so far.
+    """
 
     def __init__(self, browser, site, *, role="policy_owner", scheme="light", size=WIDE) -> None:
         self.site = site
@@ -72,7 +83,7 @@ class Visit:
 
 
 def axe_problems(page) -> list[str]:
-    """List what axe finds, and whether the page is wider than the window."""
+    """List the accessibility problems that axe finds, and whether the page is wider than the window."""
     violations = Axe().run(page).response["violations"]
     problems = [f"{violation['id']}: {violation['nodes'][0]['html'][:120]}" for violation in violations]
     if page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"):

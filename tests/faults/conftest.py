@@ -1,4 +1,4 @@
-"""Fixtures of the tests of faults: a service in this process, and the table of its faults."""
+"""Provide fixtures for tests of attacks and failures: a service in this process, and a table of its reactions."""
 
 from pathlib import Path
 
@@ -14,7 +14,10 @@ HEAD = ("attack", "bound", "what happened", "seconds", "megabytes")
 
 @pytest.fixture(scope="session")
 def service_table():
-    """Yield the rows of ``build/service-fault-table.md``, see :data:`HEAD`; megabytes are the service's growth."""
+    """Yield a list for rows with the columns :data:`HEAD`, and write it to ``build/service-fault-table.md`` at the end.
+
+    The column ``megabytes`` is the growth of the service's memory.
+    """
     rows = []
     yield rows
     if rows:

@@ -1,4 +1,4 @@
-"""Databases that fail at a chosen call."""
+"""Let SQLite databases fail at a chosen call."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import pytest
 
 
 class Failing:
-    """A connection that fails at one chosen call once it is armed, before or after the call takes effect."""
+    """A wrapper of a SQLite connection that fails at a chosen call of ``execute``."""
 
     def __init__(self, database):
         self._database = database
         self.disarm()
 
     def arm(self, at, fail, *, after):
-        """Call ``fail`` at the call of this number, counted from now."""
+        """Call ``fail``, which raises or kills the process, before or after the ``at``-th statement from now."""
         self._calls, self._at, self._fail, self._after, self.hit = count(1), at, fail, after, False
 
     def disarm(self):
-        """Stop failing."""
+        """Let all further calls succeed."""
         self._at = None
 
     def execute(self, *arguments):
@@ -43,7 +43,7 @@ class Failing:
 
 @contextmanager
 def failing_databases():
-    """Let every database that is opened meanwhile fail on demand; yield them in order."""
+    """Wrap every SQLite database that is opened inside a ``with`` block; yield the list of wrappers, in order."""
     opened, connect = [], sqlite3.connect
 
     def connected(*arguments, **more):

@@ -1,4 +1,4 @@
-"""Read random bytes of atheris, guided by coverage: a policy or a ``PolicyError`` must result (``make fuzz``)."""
+"""Fuzz the policy parser with atheris: it must return a policy or raise ``PolicyError`` (``make fuzz``)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ with atheris.instrument_imports(include=["dnp_guard.policy", "ruamel.yaml"]):
 
 
 def one_input(raw: bytes) -> None:
-    """Read the bytes of atheris; any other exception is a finding."""
+    """Parse bytes from atheris as a policy; any exception but ``PolicyError`` ends the run as a bug."""
     with contextlib.suppress(PolicyError):
         parse_policy(raw, "fuzz.yaml")
 

@@ -1,9 +1,8 @@
-"""A stand-in for AUTOMATIC1111's web UI: only its documented callback surface, around the embedded model.
+"""Stand in for AUTOMATIC1111's web UI in tests: its documented callbacks and hooks, around the embedded model.
 
-It imitates the observed behaviour of a running web UI: the order of callbacks, the moments at which they may change
-something, and the treatment of exceptions. The host reports the exceptions of callbacks and hooks and goes on. Only
+The stand-in imitates the observed behaviour of a running web UI: the order of callbacks, the values that they may
+change, and the treatment of exceptions. The host logs the exceptions of callbacks and hooks and goes on. Only
 ``InterruptedException``, a ``BaseException``, ends a job; the host then delivers its last latents as an image.
-``forge`` makes it behave as Forge does where that differs; ``sdxl`` passes conditioning in dictionaries.
 """
 
 from __future__ import annotations
@@ -38,11 +37,11 @@ FACTOR = 4
 
 
 class InterruptedException(BaseException):
-    """Raised to end a job."""
+    """Raised inside sampling to end a job."""
 
 
 class Options:
-    """The settings; a program may not change the restricted ones."""
+    """The host's settings by name; programs cannot change those that are restricted for the API."""
 
     def __init__(self) -> None:
         self.data_labels: dict[str, Any] = {}
@@ -74,7 +73,7 @@ class Options:
 
 
 class State:
-    """The progress of the host, and the picture that it shows meanwhile."""
+    """The host's state during a job: its progress, interruptions, and the live previews that it showed."""
 
     def __init__(self) -> None:
         self.shown: list[Image.Image] = []
@@ -89,7 +88,7 @@ class State:
 
 
 class SdConditioning(list):
-    """Prompts, and what the model may need to know beside them."""
+    """Prompts with the image size and whether they are negative, which the model may need to encode them."""
 
     def __init__(self, prompts, is_negative_prompt=False, width=None, height=None) -> None:
         super().__init__(prompts)
@@ -103,7 +102,7 @@ class DictWithShape(dict):
 
 
 def schedules(prompts, steps, hires_steps=None, use_old_scheduling=False):
-    """Read prompt editing, ``[before:after:when]``: list every text with the last call of the denoiser that has it."""
+    """Read prompt editing, ``[before:after:when]``: list per prompt pairs of a last denoiser call and a text."""
     entries = []
     for prompt in prompts:
         edit = re.search(r"(?<!\\)\[([^\[\]:]*):([^\[\]:]*):([\d.]+)\]", prompt)
@@ -118,7 +117,7 @@ def schedules(prompts, steps, hires_steps=None, use_old_scheduling=False):
 
 
 class SdModel:
-    """The embedded model in the form in which the host holds a model."""
+    """The embedded model with the interface of the host's models."""
 
     def __init__(self, pipe: Any, *, sdxl: bool, forge: bool) -> None:
         self._pipe, self._sdxl, self._forge = pipe, sdxl, forge
@@ -160,7 +159,7 @@ class SdModel:
 
 
 class SigmaModel:
-    """The model as a denoiser, which returns x̂0 of x = x0 + sigma noise (Karras et al., arXiv 2206.00364)."""
+    """The model as a denoiser that predicts x̂0 from x = x0 + sigma noise (Karras et al., arXiv 2206.00364)."""
 
     def __init__(self, model: SdModel) -> None:
         self.inner_model = model
@@ -181,7 +180,7 @@ class SigmaModel:
 
 
 class TimestepModel:
-    """The model for samplers that count in timesteps: it returns the noise in x."""
+    """The model for samplers that count in timesteps: it predicts the noise in x."""
 
     def __init__(self, model: SdModel) -> None:
         self.inner_model = model
@@ -205,7 +204,7 @@ def together(first, second):
 
 
 class CfgDenoiser:
-    """Classifier-free guidance, with the callbacks around it."""
+    """The host's classifier-free guidance, with the extensions' callbacks before and after it."""
 
     def __init__(self, host: Host, sampler: Sampler) -> None:
         self._host, self.sampler, self.p = host, sampler, None
@@ -261,7 +260,7 @@ class CfgDenoiser:
         return after.x
 
     def _evaluate(self, params, images, *, skipped):
-        """Evaluate both halves at once if their conditioning has one length, and one after the other if not."""
+        """Evaluate prompt and unconditional in one batch if their conditionings are equally long, else separately."""
         x, sigma, image = params.x[:images], params.sigma[:images], params.image_cond[:images]
         c = self._host.conditions(params.text_cond, image)
         if skipped:
@@ -279,7 +278,7 @@ class CfgDenoiser:
         return torch.cat([given, self.inner_model(x, sigma, cond=self._host.conditions(uncond, image))])
 
     def _marked(self, *marks):
-        """Tell Forge's UNet which rows are the prompt's, as its ``backend/sampling/sampling_function.py`` does."""
+        """Tell Forge's UNet which rows belong to the prompt, as ``backend/sampling/sampling_function.py`` does."""
         if self._host.forge:
             options = self.inner_model.inner_model.forge_objects.unet.model_options
             model = self.inner_model.inner_model
@@ -287,7 +286,7 @@ class CfgDenoiser:
 
 
 class ForgeObjects:
-    """The object in which Forge keeps its model."""
+    """The attribute ``forge_objects`` in which Forge keeps its UNet."""
 
     def __init__(self, model) -> None:
         model.diffusion_model = model.inner_model.network
@@ -296,7 +295,7 @@ class ForgeObjects:
 
 
 class Sampler:
-    """One sampling pass."""
+    """A sampler for one sampling pass."""
 
     def __init__(self, host: Host, name: str) -> None:
         self._host, self.name = host, name
@@ -310,7 +309,16 @@ class Sampler:
         self._host.state.sampling_step = values["i"]
 
     def sample(self, p, x, cond, uncond, *, start=None, steps=None):
-        """Denoise noise or, from the share ``start`` of the run on, given latents with noise added."""
+        """Denoise the noise ``x``, or latents with this noise added.
+
+        Args:
+            p: the job.
+            x: the noise.
+            cond: schedules of the prompts.
+            uncond: schedules of the negative prompts.
+            start: latents to start from, and the number of last steps to run; None to start from noise.
+            steps: number of steps of a whole run; the job's by default.
+        """
         denoiser, steps = self.model_wrap_cfg, steps or p.steps
         denoiser.p, denoiser.step = p, 0
         extra = {"cond": cond, "uncond": uncond, "cond_scale": p.cfg_scale, "s_min_uncond": p.s_min_uncond}
@@ -335,7 +343,7 @@ class Sampler:
             return self.last_latent
 
     def _levels(self, levels):
-        """Return the levels for a sampler's arguments, or their first, their last and the number of steps."""
+        """Return the noise levels as the sampler's arguments: all of them, or the ends and the number of steps."""
         names = inspect.signature(self.func).parameters
         if "n" in names:
             return {"sigma_min": levels[-2], "sigma_max": levels[0], "n": len(levels) - 1}
@@ -418,7 +426,7 @@ SAMPLERS = {"Euler": euler, "Euler a": euler_ancestral, "Heun": heun, "DPM fast"
 
 @dataclass
 class Processing:
-    """A job: the settings of a generation."""
+    """A job, which the host calls a processing object: the settings of a generation and its state."""
 
     prompt: str = ""
     negative_prompt: str = ""
@@ -450,7 +458,7 @@ class Processing:
 
 
 class ImageRNG:
-    """The random numbers of a batch; every image has a generator of its own."""
+    """The random number generator of a batch, which draws every image's noise from the image's own seed."""
 
     def __init__(
         self, shape, seeds, subseeds=None, subseed_strength=0.0, seed_resize_from_h=0, seed_resize_from_w=0
@@ -469,14 +477,14 @@ def decode_latent_batch(model, batch, target_device=None, check_for_nans=False):
 
 
 class Host:
-    """The host with one extension or none.
+    """The web UI with one extension or none.
 
     Args:
         folder: folder of the extension; None for no extension.
-        forge: whether the host behaves as Forge does.
-        reforge: whether Forge's additions have their older names, as in reForge. reForge passes the unconditional to
-            callbacks at every guidance scale, and a copy of the prompts to infotexts.
-        sdxl: whether conditioning is passed in dictionaries.
+        forge: whether the host behaves like Forge.
+        reforge: whether the host behaves like reForge: as Forge, but with older names of modules, with the
+            unconditional in callbacks at every guidance scale, and with a copy of the prompts for infotexts.
+        sdxl: whether conditioning is passed in dictionaries, as for Stable Diffusion XL.
         options: settings, as if read from the host's own file.
     """
 
@@ -506,7 +514,7 @@ class Host:
         return self
 
     def reload(self) -> None:
-        """Run scripts anew but keep the modules that they import, as the page's *Reload UI* does."""
+        """Run the scripts again but keep the modules that they import, as the button *Reload UI* does."""
         self.callbacks("script_unloaded")
         self.registered.clear()
         self.scripts.clear()
@@ -565,7 +573,7 @@ class Host:
                 self.errors.append(error)
 
     def set_through_the_api(self, values: dict[str, Any]) -> None:
-        """Set options as a program does; Forge's API does not mark the request as a program's."""
+        """Set options as the HTTP API does; Forge's API does not mark the request as coming from a program."""
         for name, value in values.items():
             self.options.set(name, value, is_api=not self.forge)
 
@@ -594,7 +602,7 @@ class Host:
         self.saved.append((params.filename, params.image))
 
     def process(self, p: Processing) -> SimpleNamespace:
-        """Generate; return the images, the infotexts of their files, and the errors of callbacks."""
+        """Run a job; return its ``images`` and the ``infotexts`` that are saved with them."""
         before = dict(self.options.data)
         for name, value in p.override_settings.items():
             self.options.set(name, value, is_api=True)
@@ -678,7 +686,7 @@ class Host:
             p.is_hr_pass = False
 
     def _modules(self) -> dict[str, ModuleType]:
-        """Return the modules that an extension may import."""
+        """Return stand-ins for the host's modules that an extension may import, by name."""
         on = {
             f"on_{kind}": (lambda callback, kind=kind, **_: self.registered.setdefault(kind, []).append(callback))
             for kind in (
@@ -739,7 +747,7 @@ class Host:
 
 
 def infotext(p: Processing, all_prompts: list[str], index: int) -> str:
-    """Return the text that a file holds about its image."""
+    """Return the generation parameters that are saved with an image, as the host writes them."""
     values = {"Steps": p.steps, "Sampler": p.sampler_name, **p.extra_generation_params}
     entries = {
         name: value(p=p, index=index, all_prompts=all_prompts) if callable(value) else value
@@ -779,7 +787,7 @@ class Component:
 
     @property
     def value(self) -> Any:
-        """The value of the component when a page is loaded; a function is called anew."""
+        """The value of the component when a page is loaded; if it is a function, its result."""
         return self._value() if callable(self._value) else self._value
 
     def click(self, fn: Any, inputs: Any, outputs: Any) -> None:
@@ -792,7 +800,7 @@ class Component:
 
 
 class Script:
-    """The base of an extension's script; every hook does nothing."""
+    """The base class of an extension's script, with hooks that do nothing."""
 
     def process(self, p, *args): ...
 
@@ -810,7 +818,7 @@ class Script:
 
 
 class Api:
-    """The host's HTTP API on loopback, one job at a time."""
+    """A server of the host's HTTP API on loopback, which runs one job at a time."""
 
     def __init__(self, host: Host) -> None:
         lock = threading.Lock()

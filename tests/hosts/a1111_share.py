@@ -1,8 +1,8 @@
-"""Measure how often the stand-in of AUTOMATIC1111's web UI draws a forbidden shape, guarded and not.
+"""Measure how often the stand-in for AUTOMATIC1111's web UI draws a forbidden shape, with and without the guard.
 
-``python -m tests.hosts.a1111_share``: attack prompts on the embedded model, 25 steps of each sampler, the guard asking
-``dnp-guard serve`` with the embedded vision-language model. The judge is the independent detector. It sees the images
-as they were steered, because the final look lets everything pass.
+Run ``python -m tests.hosts.a1111_share``. The embedded model draws attack prompts in 25 steps of every sampler. The
+guard queries ``dnp-guard serve`` with the embedded vision-language model. An independent detector judges the images as
+they were steered, because the policy's final look lets every image pass.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _PROMPT_SEED, _NOISE_SEED, _BATCH, _STEPS = 2026, 10_000, 8, 25
 
 @contextmanager
 def serving(mode: str):
-    """Serve the shipped policy of the embedded models, with a final look that lets everything pass."""
+    """Run a service and yield its address; its policy is ``glyphs`` in a guidance mode, with an idle final look."""
     from dnp_guard.policy import load_policy
 
     policy = load_policy("glyphs").model_dump(mode="json", exclude_defaults=True)

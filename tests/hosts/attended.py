@@ -1,4 +1,4 @@
-"""Evaluate a UNet once, steered in its cross-attention as in a diffusers pipeline: the reference for other hosts."""
+"""Evaluate a UNet with steering in its cross-attention, by the code for diffusers: the reference for other hosts."""
 
 import torch
 
@@ -10,19 +10,20 @@ from dnp_guard.types import InAttention
 HOW = InAttention(8.0, 3.0, 0.6)
 KEYS = {"phi": HOW.phi, "tau": HOW.tau, "alpha": HOW.alpha}
 ATTENTION = {"mode": "attention", "scale": None, "strength": "constant", "hold": 9, "attention": KEYS}
-"""The guidance of a policy that steers there."""
+"""The ``guidance`` of a policy that steers in the cross-attention."""
 
 
 @torch.no_grad()
 def attended(unet, x, timestep, context, negatives):
-    """Return the UNet's output, steered in attention.
+    """Return the output of a UNet that is steered in its cross-attention.
 
     Args:
-        unet: of diffusers.
+        unet: a UNet of diffusers.
         x: its input, [B, C, H, W].
         timestep: its timestep.
-        context: the tokens of the prompts, [B, tokens, width].
-        negatives: (row, tokens of the negative [1, tokens, width], InAttention), in the order in which they steer.
+        context: the encoded prompts, [B, tokens, width].
+        negatives: triples of a row of the batch, the encoded negative [1, tokens, width] and an ``InAttention`` with
+            the parameters, in the order in which they steer.
     """
     watched = WatchedDenoiser(unet)
     layers = frozenset(name for name, _ in unet.named_modules() if name.endswith("attn2"))

@@ -1,6 +1,6 @@
-"""Which pictures of a batch are the same, bit by bit."""
+"""Compare two batches of pictures bit by bit."""
 
 
 def same(first, other):
-    """Return, per picture, whether two batches hold the same."""
+    """Return, for every pair of pictures of two batches, whether all their values are equal."""
     return [bool((one == two).all()) for one, two in zip(first, other, strict=True)]

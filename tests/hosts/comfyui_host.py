@@ -1,9 +1,9 @@
-"""A stand-in for the parts of ComfyUI that its documentation and its own nodes rely on, around the embedded model.
+"""Stand in for ComfyUI in tests: the parts that its documentation and its own nodes rely on, around the embedded model.
 
-Clones patch models, wrappers wrap runs (``WrappersMP.OUTER_SAMPLE``), a hook follows guidance, and conditions are
-encoded for the model. Nodes are cached by their inputs and fingerprints; a node may ask which node runs and in which
-graph. The host swallows the exceptions of a prompt handler. ``install`` puts the modules that custom nodes import into
-``sys.modules`` for a test.
+Models are patched as clones. Wrappers wrap sampler runs (``WrappersMP.OUTER_SAMPLE``), a hook follows guidance, and
+conditions are encoded for the model. Results of nodes are cached by their inputs and fingerprints. A node can ask for
+the id of the running node and for its graph. The host swallows the exceptions of a prompt handler. :func:`install` puts
+the modules that custom nodes import into ``sys.modules`` for a test.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ SAMPLER_NAMES = [
 
 
 class Condition:
-    """A model's argument for one kind of conditioning, of any batch size."""
+    """A tensor that conditions the model, repeated to the size of a batch when it is needed."""
 
     def __init__(self, cond):
         self.cond = cond
@@ -55,7 +55,7 @@ class Condition:
 
 
 class Model:
-    """The embedded model in the form of ComfyUI's BaseModel: latents of its own scale, conditions by name."""
+    """The embedded model with the interface of ComfyUI's ``BaseModel``."""
 
     def __init__(self, pipe):
         self.denoiser = Denoiser(pipe)
@@ -87,9 +87,9 @@ class Model:
 
 
 class InpaintingModel(Model):
-    """A model that also takes the unmasked part as input, and its strength in the conditioning, as Flux does.
+    """A model that also takes the unmasked part of the picture and, like Flux, a guidance value as conditions.
 
-    The embedded model uses neither; this one notes what it receives.
+    The embedded model uses neither; this class records the values that it receives in ``given``.
     """
 
     def __init__(self, pipe):
@@ -144,7 +144,10 @@ class WrappersMP:
 
 
 class Executor:
-    """Calls wrappers from the outermost inwards; every wrapper gets the executor of the call that it wraps."""
+    """A callable that runs a function inside wrappers, outermost first.
+
+    Every wrapper gets, as its first argument, an executor of the call that it wraps.
+    """
 
     def __init__(self, original, class_obj, wrappers):
         self.original, self.class_obj, self.wrappers = original, class_obj, list(wrappers)
@@ -176,7 +179,7 @@ def calculate_start_end_timesteps(model, conds):
 
 
 def calc_cond_batch(model, conds, x, timestep, model_options):
-    """Evaluate conditionings as ``comfy/samplers.py`` does: inside the options' wrappers, marked by their numbers."""
+    """Evaluate conditionings inside the wrappers, as ``comfy/samplers.py`` does, and tell the UNet their indices."""
     keyed = model_options.get("transformer_options", {}).get("wrappers", {}).get("calc_cond_batch", {})
     wrappers = [wrapper for group in keyed.values() for wrapper in group]
     return Executor(_calc_cond_batch, None, wrappers)(model, conds, x, timestep, model_options)
@@ -272,7 +275,7 @@ class CFGGuider:
 
 
 class KSampler:
-    """A sampler of k-diffusion in the form in which ComfyUI holds it."""
+    """A sampler of k-diffusion with the interface of ComfyUI's ``KSAMPLER``."""
 
     def __init__(self, name):
         self.sampler_function = sampler(name)
@@ -320,7 +323,7 @@ class Vae:
 
 
 PREVIEWS = []
-"""The predictions that the host's own preview received in the latest run."""
+"""The predictions that the host's own preview was given in the latest run."""
 
 
 def _drawn(guider, name, latent, steps, seed, denoise=1.0):
@@ -334,7 +337,16 @@ def _drawn(guider, name, latent, steps, seed, denoise=1.0):
 
 
 def _node(inputs, returns, function, *, output=False, intermediate=False, optional=None):
-    """Build a node class of ComfyUI's form."""
+    """Build a ComfyUI node class that runs a function.
+
+    Args:
+        inputs: types of the required inputs, by name.
+        returns: types of the outputs.
+        function: takes the inputs by name, and returns the outputs.
+        output: whether the node delivers a result, such as a saved picture.
+        intermediate: whether the node shows a result, and passes it on as well.
+        optional: types of the optional inputs, by name.
+    """
     types = {"required": {key: (kind,) for key, kind in inputs.items()}}
     types["optional"] = {key: (kind,) for key, kind in (optional or {}).items()}
     body = {"INPUT_TYPES": classmethod(lambda _: types), "RETURN_TYPES": returns, "FUNCTION": "run"}
@@ -343,7 +355,7 @@ def _node(inputs, returns, function, *, output=False, intermediate=False, option
 
 
 def nodes_of(pipe, saved):
-    """Build the host's own nodes; SaveImage appends its images to ``saved``."""
+    """Build the host's own node classes, by name; nodes that save or show pictures append them to ``saved``."""
     cond = {"positive": "CONDITIONING", "negative": "CONDITIONING"}
     numbers = {"seed": "INT", "steps": "INT", "cfg": "FLOAT", "sampler_name": SAMPLER_NAMES, "scheduler": ["normal"]}
     size = {"width": "INT", "height": "INT", "batch_size": "INT"}
@@ -447,14 +459,19 @@ def nodes_of(pipe, saved):
 
 
 class Routes(dict):
-    """The handlers by path, with the interface of aiohttp's table of routes."""
+    """HTTP handlers by path, with the interface of aiohttp's route table."""
 
     def get(self, path):
         return lambda handler: self.setdefault(path, handler)
 
 
 class PromptServer:
-    """Queues workflows and runs them one after the other."""
+    """The server that takes workflows and runs them, one at a time.
+
+    Attributes:
+        executed: class names of the nodes that the latest workflow ran, without cached ones.
+        shown: values that nodes gave the page to show, by node id.
+    """
 
     def __init__(self, classes):
         self.last_prompt_id = None
@@ -471,7 +488,7 @@ class PromptServer:
         self._handlers.append(handler)
 
     def post(self, workflow, **extra):
-        """Answer ``POST /prompt``: return the status, and the nodes' outputs or the reason for refusing."""
+        """Handle ``POST /prompt``: run a workflow, and return the status with the nodes' outputs or an error."""
         document = {"prompt": workflow, "client_id": "test", "extra_data": {"client_id": "test", **extra}}
         for handler in self._handlers:
             try:
@@ -540,7 +557,7 @@ class PromptServer:
 
 
 class Api:
-    """The part of the server's HTTP API that a program uses to queue workflows, on loopback.
+    """An HTTP server on loopback with the part of ComfyUI's API that programs use to run workflows.
 
     Args:
         comfy: the return value of :func:`install`.
@@ -637,7 +654,12 @@ class Api:
 
 
 def install(monkeypatch, pipe):
-    """Be ComfyUI for a test, with its modules, nodes and server; return the integration, the server and images."""
+    """Install the stand-in for ComfyUI and load the extension into it, for one test.
+
+    Returns:
+        A namespace with ``integration`` (the extension's package), ``server``, ``saved`` (saved pictures) and
+        ``reloads`` (models that were loaded to the device again).
+    """
     saved = []
     classes = nodes_of(pipe, saved)
     server = PromptServer(classes)

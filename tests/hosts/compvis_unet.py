@@ -1,8 +1,8 @@
-"""A stand-in for the UNet of AUTOMATIC1111, over the embedded one: its layers of cross-attention.
+"""Stand in for the UNet of AUTOMATIC1111: the embedded UNet with cross-attention layers of CompVis' interface.
 
-They have the interface of ``CrossAttention`` in CompVis' ``ldm/modules/attention.py``, whose ``forward`` the web UI
-replaces with one of those in its ``modules/sd_hijack_optimizations.py``: ``forward(x, context=None, mask=None)``, which
-projects its output by the two modules of ``to_out`` one after the other.
+The layers have the interface of ``CrossAttention`` in CompVis' ``ldm/modules/attention.py``. The web UI replaces its
+``forward(x, context=None, mask=None)`` with one from ``modules/sd_hijack_optimizations.py``, which applies the two
+modules of ``to_out`` to the output.
 """
 
 import copy
@@ -11,7 +11,7 @@ import torch
 
 
 class CrossAttention(torch.nn.Module):
-    """A layer with the weights of a layer of diffusers."""
+    """A cross-attention layer with CompVis' interface and the weights of a layer of diffusers."""
 
     def __init__(self, layer):
         super().__init__()
@@ -31,7 +31,7 @@ class CrossAttention(torch.nn.Module):
 
 
 def compvis(unet):
-    """Return the embedded UNet with such layers in place of its own."""
+    """Return a copy of the embedded UNet with these layers in place of its own cross-attention layers."""
     made = copy.deepcopy(unet)
     blocks = [module for module in made.modules() if hasattr(module, "attn2")]
     for block in blocks:

@@ -17,7 +17,7 @@ def shared_pipe():
 
 @pytest.fixture
 def pipe(shared_pipe):
-    """Yield the embedded pipeline; fail the test if it leaves anything behind on it."""
+    """Yield the embedded pipeline; fail the test if the test leaves changes on the pipeline."""
     before = footprint(shared_pipe)
     yield shared_pipe
     shared_pipe.callback_on_step_end = None
@@ -25,7 +25,7 @@ def pipe(shared_pipe):
 
 
 def footprint(pipe):
-    """Return everything that a guard could leave on a pipeline and its parts."""
+    """Return the class, attributes and hooks of a pipeline and its parts, in which a guard could leave changes."""
     modules = [pipe.unet, pipe.vae, pipe.text_encoder]
     hooks = [(len(m._forward_hooks), len(m._forward_pre_hooks)) for m in modules]
     return type(pipe), sorted(pipe.__dict__), hooks, sorted(pipe.scheduler.__dict__), sorted(pipe.unet.__dict__)

@@ -1,7 +1,8 @@
 """Run vLLM-Omni's own pipelines, guarded and unguarded, as far as they run without a GPU; part of ``make engines``.
 
-Real: the classes of the pipelines with their mixin, from a batch of requests to the decoded image. Standing in: their
-transformer and autoencoder, which need vLLM's layers, by those of diffusers of the same names; and how they are made.
+The pipeline classes and their guidance mixin are real, from a batch of requests to the decoded image. Their transformer
+and autoencoder, which need vLLM's layers, are replaced by those of diffusers with the same names, and their constructor
+is not run.
 """
 
 import importlib
@@ -27,11 +28,11 @@ AGAIN = {"queries": {"steps": [0.5]}, "categories": [star(still_present="retry")
 
 
 class Called(torch.nn.Module):
-    """A denoiser of diffusers that takes the arguments of the engine's.
+    """A denoiser of diffusers behind the interface of the engine's denoiser.
 
     Args:
-        denoiser: of diffusers.
-        names: its names of arguments that the engine calls otherwise; empty for those that it does not take.
+        denoiser: a denoiser of diffusers.
+        names: maps the engine's names of arguments to those of diffusers; an empty name drops the argument.
     """
 
     def __init__(self, denoiser, **names):
@@ -70,20 +71,20 @@ FAMILIES = {
         {"system_prompt": "", "user_prompt_begin_id": 0, "tokenizer_max_length": 16},
     ),
 }
-"""Module of each class, its parts, and its further attributes."""
+"""Pipeline classes of the engine, mapped to their module, a function that makes their parts, and further attributes."""
 TOGETHER = ("StableDiffusion3Pipeline", "QwenImagePipeline", "FluxPipeline")
-"""Classes that draw several requests at once; they are also run in half precision."""
+"""Classes that draw several requests in one batch; they are also run in half precision."""
 
 
 def config(**more):
-    """Return an engine's configuration of a pipeline; one rank, no cache."""
+    """Return the engine's configuration of a pipeline, with a single process and no cache."""
     parallel = SimpleNamespace(data_parallel_size=1, pipeline_parallel_size=1)
     plain = {"cache_backend": "none", "step_execution": False, "output_type": "pil"}
     return SimpleNamespace(**{**plain, "parallel_config": parallel, **more})
 
 
 def own(name, dtype=torch.float32, **more):
-    """Build a pipeline of the engine's own class, without its constructor."""
+    """Build a tiny pipeline of the engine's own class, without running its constructor."""
     module, parts, attributes = FAMILIES[name]
     kind = getattr(importlib.import_module(f"vllm_omni.diffusion.models.{module}"), name)
     torch.manual_seed(0)
@@ -101,7 +102,7 @@ def own(name, dtype=torch.float32, **more):
 
 
 def batch(*prompts, images=1, **more):
-    """Build a batch of the engine, with its seeds."""
+    """Build a batch of the engine: one request per prompt, with the prompt's index as its seed."""
     from vllm_omni.diffusion.request import OmniDiffusionRequest
     from vllm_omni.diffusion.worker.request_batch import DiffusionRequestBatch
     from vllm_omni.inputs.data import OmniDiffusionSamplingParams
@@ -120,20 +121,27 @@ PROMPT = {"prompt": "a red circle", "negative_prompt": "a blue square"}
 
 
 def rows(pipeline, asked=None):
-    """Return the hash of the images of each request."""
+    """Run a pipeline on a batch, by default one request, and return the hash of every request's images."""
     with torch.inference_mode():
         outputs = cfg_parallel.outputs(pipeline.forward(asked or batch(PROMPT)))
     return [digest(output.output.float().numpy()) for output in outputs]
 
 
 def drawn(pipeline):
-    """Return the hash of a pipeline's image of one request."""
+    """Run a pipeline on one request, and return the hash of its image."""
     (row,) = rows(pipeline)
     return row
 
 
 def guarded(name, looks, made=None, dtype=torch.float32):
-    """Return a guarded pipeline, and its guard."""
+    """Return a guarded pipeline and its guard.
+
+    Args:
+        name: class of the pipeline.
+        looks: answers of the scripted backend, look by look.
+        made: the policy; a small one by default.
+        dtype: precision of the weights.
+    """
     guard = Guard(made or policy(), vlm=ScriptedBackend(looks))
     pipeline = own(name, dtype)
     cfg_parallel.attach(pipeline, guard)
@@ -141,7 +149,11 @@ def guarded(name, looks, made=None, dtype=torch.float32):
 
 
 def compared(name, dtype=torch.float32):
-    """Return whether a pipeline draws the same images guarded, is steered once a star is seen, and draws again."""
+    """Return whether the guard does its work on a pipeline.
+
+    It must change no image if nothing is found, steer if a star is found, and draw an image again after a failed final
+    look.
+    """
     unguarded = drawn(own(name, dtype))
     idle = drawn(guarded(name, [{}], dtype=dtype)[0])
     pipeline, guard = guarded(name, [SEES, {}], dtype=dtype)
@@ -157,7 +169,10 @@ def compared(name, dtype=torch.float32):
 
 
 def apart(name):
-    """Return whether of two requests that are drawn together, with prompts of two lengths, only one is steered."""
+    """Return whether the guard steers one of two requests in a batch, and leaves the other's image as it was.
+
+    Their prompts have different lengths.
+    """
     other = {"prompt": "a blue square a green cross", "negative_prompt": "a"}
     plain = rows(own(name), batch(PROMPT, other))
     pipeline, guard = guarded(name, [[{}, SEES], {}])
@@ -167,7 +182,7 @@ def apart(name):
 
 
 def refused():
-    """Return whether settings of the engine that bypass the guard are refused."""
+    """Return whether the guard refuses all settings of the engine that would bypass it, such as caches."""
     refusals = []
     parallel = SimpleNamespace(data_parallel_size=2, pipeline_parallel_size=1)
     settings = {
@@ -186,7 +201,13 @@ def refused():
 
 
 def grouped(rank, world, file):
-    """Make the engine's own group of ranks among which it splits guidance."""
+    """Create the engine's process group for splitting guidance: one rank per branch.
+
+    Args:
+        rank: number of this process.
+        world: number of processes.
+        file: path of a file through which the processes meet.
+    """
     from vllm_omni.diffusion.distributed import parallel_state
     from vllm_omni.diffusion.distributed.group_coordinator import GroupCoordinator
 
@@ -195,7 +216,11 @@ def grouped(rank, world, file):
 
 
 def follow(rank, file, answers):
-    """Draw in one of two ranks; pass on the hash of all latents that it decodes, and what its backend was shown."""
+    """Draw an image in one of two processes, and put the results into a queue.
+
+    The results are the rank, the hashes of the latents that it decodes, the hash of its image or None, and whether its
+    guard has reported on a generation.
+    """
     engines_stubs.install()
     grouped(rank, 2, file)
     decoded = []
@@ -212,7 +237,7 @@ def follow(rank, file, answers):
 
 
 def fail(rank, file, answers):
-    """Draw two requests in one of two ranks, the first of which cannot decode its image; pass on the errors."""
+    """Draw two images in one of two processes, of which rank 0 cannot decode any; put the errors into a queue."""
     engines_stubs.install()
     grouped(rank, 2, file)
     pipeline, _ = guarded("StableDiffusion3Pipeline", [{}], policy(queries={"steps": []}))
@@ -228,7 +253,7 @@ def fail(rank, file, answers):
 
 
 def two_ranks(target):
-    """Run a function in two processes; return what they pass on, by rank."""
+    """Run a function in two processes, and return the values that they put into the queue, sorted by rank."""
     spawning = multiprocessing.get_context("spawn")
     answers = spawning.Queue()
     with tempfile.TemporaryDirectory() as folder:
@@ -242,14 +267,18 @@ def two_ranks(target):
 
 
 def out_of_step():
-    """Return whether an error in one rank fails the request in both, and refuses the next."""
+    """Return whether an error in one process fails the request in both, and the next request as well."""
     errors = [error for _, passed in two_ranks(fail) for error in passed]
     show("two ranks, an error in one", errors)
     return [error.startswith("the ranks are out of step") for error in errors] == [True] * 4
 
 
 def in_two_ranks(alone):
-    """Return whether two processes that split guidance decode the same latents, and draw the image of one alone."""
+    """Return whether two processes that split guidance decode the same latents and draw the same image as one process.
+
+    Args:
+        alone: hash of the image that a single process draws.
+    """
     (_, first, made, looked), (_, second, other, followed) = two_ranks(follow)
     show("two ranks, one image drawn again", made)
     show("latents that both decode", f"{len(first)}, {'the same' if first == second else 'DIFFERENT'}")
@@ -257,7 +286,7 @@ def in_two_ranks(alone):
 
 
 def main():
-    """Print what ran; return 1 where something is not as it should be."""
+    """Run all checks and print their results; return 1 if a check failed."""
     engines_stubs.install()
     with tempfile.TemporaryDirectory() as folder:
         grouped(0, 1, Path(folder) / "group")

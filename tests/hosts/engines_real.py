@@ -1,8 +1,8 @@
-"""Run the plugin in the real vLLM-Omni, as far as it runs without a GPU: ``make engines``.
+"""Run the guard's plugin in the real vLLM-Omni, as far as the engine runs without a GPU: ``make engines``.
 
-Real: the engine's diffusers adapter, which loads a pipeline of random weights from a folder and generates; the class of
-its runner, on which the plugin finds every method that it guards; the entry point. Replaced: vLLM, so that making the
-runner, picking a loader and scheduling are ours. Not run: the server and the worker processes.
+The engine's diffusers adapter is real: it loads a pipeline of random weights and generates. So are the class of its
+runner, whose methods the plugin guards, and the entry point that loads the plugin. vLLM is replaced, so this module
+makes the runner, picks the loader and schedules. The server and the worker processes are not run.
 """
 
 import hashlib
@@ -38,7 +38,7 @@ def digest(images):
 
 
 def configure(folder, name, looks, **more):
-    """Write the settings of a guard and the answers of its backend; return the path of its log."""
+    """Write a guard's settings and the scripted answers of its backend; return the path of its audit log."""
     script, audit = folder / f"{name}.script.json", folder / f"{name}.jsonl"
     script.write_text(json.dumps(looks))
     settings = {"policy": "glyphs", "vlm": f"scripted:{script}", "audit": [str(audit)], "state": str(folder / "state")}
@@ -49,14 +49,14 @@ def configure(folder, name, looks, **more):
 
 
 def stricter(folder):
-    """Write a policy that requests may name."""
+    """Write a stricter policy that requests may name; return a list with its path, for the settings."""
     file = folder / "strict.yaml"
     file.write_text(json.dumps(policy(name="strict", categories=[star(action="block")]).resolved()))
     return [str(file)]
 
 
 def adapter(saved):
-    """Return the engine's own adapter, with the pipeline that it loaded itself."""
+    """Return the engine's own diffusers adapter, after it has loaded the saved pipeline."""
     from vllm_omni.diffusion.models.diffusers_adapter import DiffusersAdapterPipeline
 
     false = ("enable_diffusion_pipeline_profiler", "enforce_eager", "enable_layerwise_offload", "enable_cpu_offload")
@@ -81,7 +81,7 @@ def adapter(saved):
 
 
 def request(**extra):
-    """Return a request, alone in its batch, in the form that the adapter reads."""
+    """Return a batch of one request, in the form that the adapter reads; ``extra`` are its extra arguments."""
     sampling = SimpleNamespace(
         height=32,
         width=32,
@@ -101,7 +101,10 @@ def request(**extra):
 
 
 def stand_in(runner, saved):
-    """Let a runner load and run without vLLM's configuration; call this before the plugin guards its methods."""
+    """Replace two methods of the runner class, so that it loads and runs without vLLM's configuration.
+
+    Call this before the plugin wraps the methods.
+    """
 
     def load_model(self, load_format="diffusers"):
         self.pipeline = adapter(saved) if load_format == "diffusers" else torch.nn.Module()
@@ -111,7 +114,7 @@ def stand_in(runner, saved):
 
 
 def worker(kind):
-    """Start a worker, whose plugin is loaded by the entry point."""
+    """Load the plugin by its entry point, and return a new runner without a pipeline."""
     (point,) = metadata.entry_points(group="vllm_omni.general_plugins", name="dnp_guard")
     point.load()()
     runner = object.__new__(kind)
@@ -120,7 +123,7 @@ def worker(kind):
 
 
 def fresh(kind, plain):
-    """Undo the plugin's changes, as if in another process."""
+    """Undo the plugin's changes to the runner class, as if a new process had started."""
     if WORKER in vars(kind):
         if vars(kind)[WORKER].guard is not None:
             vars(kind)[WORKER].guard.close()
@@ -130,7 +133,7 @@ def fresh(kind, plain):
 
 
 def refuses(kind, load_format):
-    """Return a worker's reasons for refusing to load and then to generate; an empty list if it does one of them."""
+    """Return the reasons why a worker refuses to load and then to generate; empty unless it refuses both."""
     runner, reasons = worker(kind), []
     for run in (lambda: runner.load_model(load_format), lambda: runner.execute_model(request())):
         try:
@@ -141,7 +144,7 @@ def refuses(kind, load_format):
 
 
 def result(output):
-    """Return the result that clients get of a worker's output, after the way between the engine's processes."""
+    """Return the result that a client gets for a worker's output, after the transfer between the engine's processes."""
     from vllm_omni.diffusion.ipc import pack_diffusion_output_shm, unpack_diffusion_output_shm
 
     kind = importlib.import_module(ENGINE).DiffusionEngine
@@ -156,7 +159,7 @@ def result(output):
 
 
 def main():
-    """Print what ran; return 1 if a result is wrong."""
+    """Run all checks and print their results; return 1 if a check failed."""
     engines_stubs.install()
     kind = importlib.import_module(RUNNER).DiffusionModelRunner
     missing = [name for name in GUARDED if not callable(getattr(kind, name, None))]

@@ -1,8 +1,8 @@
-"""Run the plugin in the real SGLang-Diffusion, as far as it runs without a GPU: ``make engines``.
+"""Run the guard's plugin in the real SGLang-Diffusion, as far as the engine runs without a GPU: ``make engines``.
 
-Real: the loader of its plugins, its worker, which loads a model of random weights from a folder and draws on the CPU,
-every stage of its Stable Diffusion 3, its wrapper of a diffusers pipeline, and the application of its HTTP server.
-Replaced: kernels and packages that need a GPU. Not run: the server's processes and its scheduler.
+These parts are real: the engine's plugin loader; its worker, which loads a model of random weights from a folder and
+draws on the CPU; all stages of its Stable Diffusion 3; its wrapper of a diffusers pipeline; and the application of its
+HTTP server. Kernels and packages that need a GPU are replaced. The server's processes and its scheduler are not run.
 """
 
 import importlib
@@ -32,19 +32,19 @@ from tests.policies import policy, star
 NATIVE = {"pipeline_class_name": "StableDiffusion3Pipeline"}
 WRAPPED = {"backend": "diffusers"}
 MODEL = "stable-diffusion-3-medium-diffusers"
-"""The name of the folder, by which the engine recognises the model."""
+"""Name of the model's folder, by which the engine recognises the model."""
 OTHERS = {"FLUX.1-dev": "FluxPipeline", "Sana_600M_1024px_diffusers": "SanaPipeline"}
 PARAMETERS = {
     MODEL: "stablediffusion3.StableDiffusion3SamplingParams",
     "FLUX.1-dev": "flux.FluxSamplingParams",
     "Sana_600M_1024px_diffusers": "sana.SanaSamplingParams",
 }
-"""The module per model in which the engine describes its requests."""
+"""The engine's class of sampling parameters per model."""
 WAYS = ("init_device_and_model", "execute_forward", "execute_forward_sequentially")
 
 
 def save(folder):
-    """Save models of random weights, whose text encoders read the lengths that the engine asks for."""
+    """Save tiny models of random weights in a folder, with text encoders that accept the engine's prompt lengths."""
     torch.manual_seed(0)
     tokenizer = parts.clip_tokenizer()
     sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -67,7 +67,12 @@ def save(folder):
 
 
 def arguments(folder, way):
-    """Return the arguments of a server of the saved model, in single precision."""
+    """Return the engine's server arguments for a saved model, in single precision.
+
+    Args:
+        folder: folder of the saved models.
+        way: arguments that choose the pipeline, and optionally ``model``, the name of the model's folder.
+    """
     from sglang.multimodal_gen.runtime.server_args import ServerArgs, set_global_server_args
 
     path = folder / way.get("model", MODEL)
@@ -80,7 +85,7 @@ def arguments(folder, way):
 
 
 def drawn(worker, **more):
-    """Ask a worker as its scheduler would, and return the answer to one request."""
+    """Send one request to a worker, as the engine's scheduler does, and return the answer."""
     from sglang.multimodal_gen.runtime.entrypoints.utils import prepare_request
 
     asked = {"prompt": "a lake at night", "num_inference_steps": 4, "guidance_scale": 5.0, "seed": 0, **more}
@@ -90,7 +95,7 @@ def drawn(worker, **more):
 
 
 def picture(answer):
-    """Return the hash of the drawn picture, or the reason why there is none."""
+    """Return the hash of an answer's picture, or the first line of its error."""
     return first_line(answer.error) or digest(answer.output.float().numpy())
 
 
@@ -100,7 +105,12 @@ def first_line(error):
 
 
 class Plugin:
-    """Workers of the engine, without the plugin and with it, one after the other in one process."""
+    """A factory of the engine's workers, with and without the guard's plugin, in a single process.
+
+    Args:
+        kind: the engine's worker class.
+        folder: folder of the saved models.
+    """
 
     def __init__(self, kind, folder):
         self.kind, self.folder = kind, folder
@@ -111,7 +121,14 @@ class Plugin:
         return self.kind(local_rank=0, rank=0, master_port=29511, server_args=arguments(self.folder, way))
 
     def guarded(self, way, name, looks, **settings):
-        """Return such a worker with a guard, whose plugin the engine's own loader has loaded as in a new process."""
+        """Load the plugin with the engine's own loader, as in a new process, and return a guarded worker.
+
+        Args:
+            way: arguments that choose the pipeline, see :func:`arguments`.
+            name: name for the files of this guard.
+            looks: answers of the scripted backend, look by look.
+            settings: further settings of the guard.
+        """
         from sglang.multimodal_gen.runtime.platforms import plugins
 
         if WORKER in vars(self.kind):
@@ -130,14 +147,17 @@ class Plugin:
         return vars(self.kind)[WORKER].guard
 
     def injected(self):
-        """Return the first negative of the record."""
+        """Return the first negative prompt in the audit log; None if there is none."""
         self.guard.settle()
         records = [json.loads(line) for line in self.log.read_text().splitlines()]
         return next((record["negative"] for record in records if record.get("negative")), None)
 
 
 def compared(plugin, way, title):
-    """Return whether a run keeps every bit if nothing is seen, and is steered if something is."""
+    """Return whether the guard changes no bit if nothing is found, and steers if a star is found.
+
+    It must also refuse a policy that is not offered, and apply a policy that the request names.
+    """
     unguarded = picture(drawn(plugin.worker(way)))
     show(f"{title}: unguarded", unguarded)
     worker = plugin.guarded(way, "idle", [{}])
@@ -158,7 +178,7 @@ def compared(plugin, way, title):
 
 
 def redrawn(plugin):
-    """Return whether the engine's own stages draw an image again after a failed final look, and steer it."""
+    """Return whether the engine's own stages draw an image again after a failed final look, steered by the finding."""
     file = plugin.folder / "again.yaml"
     made = policy(queries={"steps": [0.5]}, categories=[star(still_present="retry")])
     file.write_text(json.dumps(made.resolved()))
@@ -170,7 +190,7 @@ def redrawn(plugin):
 
 
 def refusals(plugin):
-    """Return whether a worker without a guard ends, and a request that cannot be steered is refused."""
+    """Return whether a worker that cannot be guarded refuses to start, and requests that cannot be steered fail."""
     reasons = []
     for what, settings in (("no such policy", {"policy": "no-such-policy"}), ("no backend", {"vlm": "nothing:x"})):
         try:
@@ -193,7 +213,7 @@ def refusals(plugin):
 
 
 def main():
-    """Print what ran; return 1 if a result is wrong."""
+    """Run all checks and print their results; return 1 if a check failed."""
     engines_stubs.install()
     logging.disable(logging.CRITICAL)  # the engine logs every stage
     kind = importlib.import_module(RUNNER).GPUWorker

@@ -1,4 +1,4 @@
-"""Stand-ins for the parts of the engines that an adapter touches; ``make engines`` runs the real engines."""
+"""Stand in for the parts of serving engines that the guard's adapters touch; ``make engines`` runs the real ones."""
 
 import zlib
 from types import ModuleType, SimpleNamespace
@@ -8,7 +8,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 
 
 class CFGParallelMixin:
-    """The methods of vLLM-Omni's mixin that the guard replaces, in one rank."""
+    """The methods of vLLM-Omni's guidance mixin that the guard replaces, for a single process."""
 
     def predict_noise_maybe_with_cfg(
         self,
@@ -34,7 +34,7 @@ class CFGParallelMixin:
 
 
 class StableDiffusion3Pipeline(torch.nn.Module, CFGParallelMixin):
-    """A pipeline of vLLM-Omni's own, in its form: encodes, draws latents from the seeds, guides and steps, decodes."""
+    """A tiny pipeline with the interface of vLLM-Omni's own: it encodes, draws latents, guides, steps and decodes."""
 
     def __init__(self, *, data=1, stages=1, **config):
         super().__init__()
@@ -45,7 +45,7 @@ class StableDiffusion3Pipeline(torch.nn.Module, CFGParallelMixin):
         self.evaluated = 0
 
     def encode(self, texts):
-        """Turn texts into numbers: equal ones for equal texts only."""
+        """Encode texts to vectors that are equal for equal texts only."""
         seeds = [torch.Generator().manual_seed(zlib.crc32(text.encode())) for text in texts]
         return torch.stack([torch.randn(4, generator=seed) for seed in seeds])
 
@@ -73,14 +73,14 @@ class StableDiffusion3Pipeline(torch.nn.Module, CFGParallelMixin):
 
 
 class DiffusionEngine:
-    """The class of vLLM-Omni that turns a worker's output into results."""
+    """The class of vLLM-Omni that turns a worker's output into results for clients."""
 
     def postprocess_output(self, request, output):
         return [SimpleNamespace(images=output.output, custom_output=output.custom_output)]
 
 
 def vllm_omni():
-    """Build the module of vLLM-Omni's runner, with its adapter of a diffusers pipeline and two pipelines of its own."""
+    """Build a stand-in for the module of vLLM-Omni's runner, with a diffusers adapter and two own pipelines."""
 
     class DiffusersAdapterPipeline(torch.nn.Module):
         def __init__(self, pipeline):
@@ -180,7 +180,7 @@ class Worker:
 
 
 def sglang():
-    """Build the module of SGLang-Diffusion's worker, with its wrapper of a diffusers pipeline and one of its own."""
+    """Build a stand-in for the module of SGLang-Diffusion's worker, with a diffusers wrapper and one own pipeline."""
     module = ModuleType("sglang.multimodal_gen.runtime.managers.gpu_worker")
     module.GPUWorker = type("GPUWorker", (Worker,), {})  # the plugin changes these
     for kind in (DenoisingStage, DiffusersPipeline, ImagePipeline, WanCausalDenoisingStage):

@@ -1,7 +1,7 @@
-"""Stub the packages that a serving engine imports and that a machine without its accelerator cannot have.
+"""Stub the packages that a serving engine imports but that cannot be installed on a machine without a GPU.
 
-``make engines`` stubs nothing elsewhere. The engines' own modules are real, except ``vllm_omni``'s top, which changes
-vLLM when it is imported, and ``vllm_omni.core``, which schedules for vLLM.
+``make engines`` uses these stubs; no other command does. The engines' own modules are real, except the top module of
+``vllm_omni``, which changes vLLM when it is imported, and the subpackages of ``vllm_omni`` in :data:`PACKAGES`.
 """
 
 import sys
@@ -38,11 +38,11 @@ PACKAGES = (
     "vllm_omni.worker",
 )
 VALUES = {"__version__": "0", "__version_tuple__": (0, 0), "QUANTIZATION_METHODS": [], "device_type": "cpu"}
-"""Names that must be of a certain kind, whatever they are imported or read from."""
+"""Attributes that must have a value of a certain type, in every stubbed module or object."""
 
 
 class _Kind(type):
-    """The metaclass of stubbed classes; any attribute of one is another stub."""
+    """The metaclass of stubbed classes, which returns another stub for any attribute."""
 
     def __getattr__(cls, name):
         if name.startswith("__"):
@@ -65,7 +65,7 @@ class _Kind(type):
 
 
 class _Nothing(metaclass=_Kind):
-    """An instance of a stubbed class: false, empty, less than any value, and a decorator that changes nothing."""
+    """A stubbed object: false, empty, never less or greater than another, and a decorator that changes nothing."""
 
     def __init__(self, *_args, **_kwargs):
         pass
@@ -122,7 +122,7 @@ class _Stubs(MetaPathFinder, Loader):
 
 
 def install():
-    """Stub missing packages, after diffusers and torch have inspected their surroundings."""
+    """Install the stubs, after diffusers and torch have checked which packages are really available."""
     import torch._inductor.codegen.triton  # noqa: F401 (as below)
     from diffusers import DiffusionPipeline, StableDiffusionPipeline  # noqa: F401 (imported for what they bring)
 

@@ -1,7 +1,7 @@
-"""Check hosts that are already running with an integration installed: ``make host-check A1111=URL COMFYUI=URL``.
+"""Check running web UIs in which an integration is installed: ``make host-check A1111=URL COMFYUI=URL``.
 
-Every host has a module of checks, ``host_check_a1111`` and ``host_check_comfyui``, whose ``check`` yields findings;
-this module runs the checks and prints the findings.
+Every host has a module of checks, ``host_check_a1111`` or ``host_check_comfyui``, whose function ``check`` yields
+results. This module runs the checks and prints the results.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SERVICE = "http://127.0.0.1:8777"
 
 @dataclass(frozen=True)
 class Found:
-    """The result of a check; ``ok`` is None if the check was not possible, and ``detail`` says why."""
+    """The result of one check; ``ok`` is None if the check was not possible, and ``detail`` then says why."""
 
     check: str
     ok: bool | None
@@ -36,7 +36,7 @@ class Found:
 
 
 def is_withheld(picture: Image) -> bool:
-    """Return whether a picture is withheld: grey to its corners, with words or a sign in greys on it."""
+    """Return whether a picture is a placeholder for a withheld one: grey, with nothing but grey or white on it."""
     shown = picture.convert("RGB")
     colours = shown.getcolors(shown.width * shown.height)
     return shown.getpixel((0, 0)) == (128, 128, 128) and all(len(set(colour)) == 1 for _, colour in colours)
@@ -50,18 +50,16 @@ def findings(arguments: argparse.Namespace) -> Iterator[Found]:
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run the checks; return 0 if none failed, 1 if one did, 2 if there was no host to check."""
+    """Run the checks; return 0 if none failed, 1 if any did, and 2 if no host was named or one does not answer."""
     parser = argparse.ArgumentParser(prog="host_check", description=__doc__)
     for name in HOSTS:
         parser.add_argument(f"--{name}", metavar="URL", help="Address of a running host.")
-    parser.add_argument("--service", default=SERVICE, help="Where its integration looks for the guard service.")
+    parser.add_argument("--service", default=SERVICE, help="Address at which the integrations expect the service.")
     parser.add_argument(
-        "--plain", type=Path, help="Hashes of plain images: written without the integration, then read."
+        "--plain", type=Path, help="File of unguarded images' hashes: written without extension, then read."
     )
     parser.add_argument("--size", type=int, default=512, help="Side of the images, in pixels.")
-    parser.add_argument(
-        "--steps", type=int, default=10, help="Sampler steps; with fewer than 8, two looks may fall on one."
-    )
+    parser.add_argument("--steps", type=int, default=10, help="Sampler steps; below 8, two looks may fall on one step.")
     arguments = parser.parse_args(args)
     if not any(getattr(arguments, name) for name in HOSTS):
         parser.print_usage(sys.stderr)

@@ -1,9 +1,8 @@
-"""Check AUTOMATIC1111's web UI, Forge or reForge over the HTTP API, with a scripted service beside it.
+"""Check a running AUTOMATIC1111 web UI, Forge or reForge over its HTTP API, with a guard service of scripted answers.
 
-Stop the operator's own service first: the checks start a service with scripted answers at the address of the
-extension, and stop it for the check of an absent service. Plain images come from the same host without the extension:
-run the checks once like this with ``--plain FILE``, which writes their hashes, and again with the extension and the
-same file.
+Stop the operator's own service first: the checks start a service at the address that the extension expects, and stop
+it to check how the extension behaves without one. To compare with unguarded images, run the checks twice with
+``--plain FILE``: first without the extension, which writes the hashes of the images to the file, then with it.
 """
 
 from __future__ import annotations
@@ -31,15 +30,22 @@ REPLACE = {"guidance": {"mode": "replace", "hold": 0}}
 PROMPT = {"prompt": "a red star and a blue circle at night", "seed": 7, "cfg_scale": 5.0}
 _TIMEOUT_S = 3600
 _WITHOUT_STEPS = ("DPM fast", "DPM adaptive")
-"""Samplers that count steps otherwise: looks are due by progress, and a step may pass several."""
+"""Samplers that choose their own steps: looks are due by progress, and a single step may pass several due points."""
 
 _HIRES = {"enable_hr": True, "denoising_strength": 0.6, "hr_additional_modules": ["Use same choices"]}
-"""Arguments of a hires fix; Forge's API needs the last one, and other hosts ignore it."""
+"""The API's arguments for a hires fix; Forge needs the last one, and other hosts ignore it."""
 
 
 @dataclass(frozen=True)
 class Made:
-    """Images of the host: the hashes of their pixels, whether they are blank, and their infotexts."""
+    """The images that the host returned for one request.
+
+    Attributes:
+        hashes: hash of the pixels per image.
+        blank: per image, whether it is the placeholder of a withheld one.
+        texts: generation parameters per image, as the host saves them.
+        first: the first image's file, in base64.
+    """
 
     hashes: tuple[str, ...]
     blank: tuple[bool, ...]
@@ -47,16 +53,22 @@ class Made:
     first: str
 
     def says(self, words: str) -> bool:
-        """Return whether every infotext holds the words."""
+        """Return whether the generation parameters of every image contain these words."""
         return all(words in text for text in self.texts)
 
     def names(self, request: str) -> bool:
-        """Return whether any infotext holds the words."""
+        """Return whether the generation parameters of any image contain this id of a record."""
         return any(request in text for text in self.texts)
 
 
 class Host:
-    """A running host, reached as by a program."""
+    """A client of a running host's HTTP API.
+
+    Args:
+        url: address of the host.
+        size: width and height of the images, in pixels.
+        steps: number of sampler steps.
+    """
 
     def __init__(self, url: str, *, size: int, steps: int) -> None:
         self._url = url
@@ -73,7 +85,7 @@ class Host:
             return json.load(answer)
 
     def settings(self) -> dict[str, Any]:
-        """Return the settings of the extension that the host shows to a program."""
+        """Return the extension's settings that the host's API shows."""
         return {name: value for name, value in self.get("/sdapi/v1/options").items() if name.startswith("dnp_guard_")}
 
     def make(self, what: str = "txt2img", **asked: Any) -> Made:
@@ -87,7 +99,10 @@ class Host:
 
 
 def ways(host: Host, samplers: list[str]) -> dict[str, dict[str, Any]]:
-    """Return the arguments per way to generate: all samplers, batches, hires fix, image to image, guidance 1."""
+    """Return the API's arguments for every way to generate that is checked, by name.
+
+    These are all samplers, batches, a hires fix, a guidance scale of 1, and image to image.
+    """
     start = {"prompt": "a green ring on the beach", "seed": 1, "steps": 4, "cfg_scale": 5.0}
     return {
         **{f"sampler {name}": {"sampler_name": name} for name in samplers},
@@ -158,7 +173,7 @@ def _withheld(host: Host, clean: Made, service: str) -> Iterator[Found]:
     shown = before["dnp_guard_url"].rstrip("/") == service.rstrip("/") if before else None
     yield Found("the settings show the service in force", shown, str(before))
     host.post("/sdapi/v1/options", settings)
-    # Forge shows no settings, and the next checks would find the service gone.
+    # Forge shows no settings; if they had changed, the next checks would not reach the service.
     same = host.settings() == before if before else None
     yield Found("a program does not change the settings", same, str(host.settings()))
     for name, asked in (("block", {}), ("a request that wants less", loose), ("hires fix", _HIRES)):

@@ -1,8 +1,8 @@
-"""Check ComfyUI over its HTTP API, with a scripted service beside it.
+"""Check a running ComfyUI over its HTTP API, with a guard service of scripted answers.
 
-Stop the operator's own service first: the checks start a service with scripted answers at the address of the nodes,
-and stop it for the check of an absent service. Plain images come from the same host, by workflows without the nodes.
-A host that guards every workflow by itself makes no plain images; the checks that need them are skipped.
+Stop the operator's own service first: the checks start a service at the address that the nodes expect, and stop it to
+check how the nodes behave without one. Unguarded images for comparison come from the same host, by workflows without
+the nodes. If the host guards every workflow, there are none, and the checks that need them are skipped.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ class Made:
     """The result of a workflow.
 
     Attributes:
-        hashes: hashes of the images' pixels.
-        blank: whether every image is withheld.
-        error: the reason of a failure; empty without one.
-        metadata: the entries about the guard in the images' files.
+        hashes: hash of the pixels per image.
+        blank: per image, whether it is the placeholder of a withheld one.
+        error: message of a failure; empty without one.
+        metadata: per image, the guard's entry in the metadata of its file.
     """
 
     hashes: tuple[str, ...]
@@ -56,7 +56,7 @@ class Made:
 
 
 class Host:
-    """A running host, reached as by a program."""
+    """A client of a running ComfyUI's HTTP API."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -72,7 +72,7 @@ class Host:
             return json.loads(answer.read() or b"{}")
 
     def make(self, nodes: dict[str, Any]) -> Made:
-        """Run a workflow, without cached results of earlier ones."""
+        """Run a workflow, without cached results of earlier ones, and return its images."""
         self.post("/free", {"free_memory": True})
         try:
             extra = {"extra_pnginfo": {"workflow": {}}}
@@ -105,7 +105,7 @@ class Host:
 
 
 def workflow(checkpoint: str, *, size: int, steps: int, sampler: str, batch: int = 1, cfg: float = 5.0) -> dict:
-    """Return a plain workflow."""
+    """Return a text-to-image workflow without guard nodes."""
     drawn = {"seed": 7, "steps": steps, "cfg": cfg, "sampler_name": sampler, "scheduler": "normal", "denoise": 1.0}
     given = {"model": ["1", 0], "positive": ["2", 0], "negative": ["3", 0], "latent_image": ["4", 0]}
     text = "a red star and a blue circle at night"
@@ -121,7 +121,7 @@ def workflow(checkpoint: str, *, size: int, steps: int, sampler: str, batch: int
 
 
 def second_pass(nodes: dict[str, Any]) -> dict[str, Any]:
-    """Add a second pass over the picture, as image to image and hires fixes do."""
+    """Add a second sampling pass that starts from the picture, as in image to image."""
     nodes = copy.deepcopy(nodes)
     nodes["8"] = {"class_type": "VAEEncode", "inputs": {"pixels": ["6", 0], "vae": ["1", 2]}}
     nodes["9"] = copy.deepcopy(nodes["5"])
@@ -132,7 +132,7 @@ def second_pass(nodes: dict[str, Any]) -> dict[str, Any]:
 
 
 def masked(nodes: dict[str, Any]) -> dict[str, Any]:
-    """Draw only the right half of the picture."""
+    """Add a mask, so that the sampler draws only the right half of the picture."""
     nodes = copy.deepcopy(nodes)
     width, height = (nodes["4"]["inputs"][key] for key in ("width", "height"))
     untouched, drawn = ({"value": value, "height": height} for value in (0.0, 1.0))
@@ -146,7 +146,7 @@ def masked(nodes: dict[str, Any]) -> dict[str, Any]:
 
 
 def two_samplers(nodes: dict[str, Any]) -> dict[str, Any]:
-    """Add a second sampler of the same model, whose picture is saved beside the first one's."""
+    """Add a second sampler that uses the same model, and saves a picture of its own."""
     nodes = copy.deepcopy(nodes)
     beside = {"5": "9", "6": "15", "7": "16"}
     nodes |= {other: copy.deepcopy(nodes[name]) for name, other in beside.items()}
@@ -157,7 +157,7 @@ def two_samplers(nodes: dict[str, Any]) -> dict[str, Any]:
 
 
 def guarded(nodes: dict[str, Any]) -> dict[str, Any]:
-    """Add a guard on the model and a final look before the picture is saved."""
+    """Add a guard node after the model, and a final look before every node that saves a picture."""
     nodes = copy.deepcopy(nodes)
     chosen = {"policy": "", "mode": "auto", "vlm": "", "service": ""}
     links = {"model": ["1", 0], "clip": ["1", 1], "vae": ["1", 2]}
@@ -174,7 +174,7 @@ def guarded(nodes: dict[str, Any]) -> dict[str, Any]:
 
 
 def as_mask(nodes: dict[str, Any]) -> dict[str, Any]:
-    """Deliver the picture as a mask."""
+    """Replace the output by a mask that contains the picture."""
     nodes = copy.deepcopy(nodes)
     nodes["18"] = {"class_type": "ImageToMask", "inputs": {"image": ["6", 0], "channel": "red"}}
     nodes["7"] = {"class_type": "MaskPreview", "inputs": {"mask": ["18", 0]}}

@@ -1,9 +1,9 @@
 """Measure how often every k-diffusion sampler draws a forbidden glyph: ``python -m tests.hosts.kdiffusion_share``.
 
-Attack prompts are drawn unguarded and guarded, with the same noise. Benign prompts are drawn with a backend that finds
-nothing; their images must equal the unguarded ones bit for bit. The independent detector gives the shares. The command
-writes ``docs/reference/kdiffusion.json``. With names of samplers as arguments it prints only their rows, steered in
-attention space, and writes nothing.
+Attack prompts are drawn unguarded and guarded, with the same noise, and an independent detector counts the images with
+a forbidden glyph. Benign prompts are drawn unguarded and with a backend that finds nothing; the images must be equal
+bit for bit. The command writes ``docs/reference/kdiffusion.json``. With names of samplers as arguments, it measures
+steering in attention space with these samplers, prints the results, and writes nothing.
 """
 
 import json
@@ -34,7 +34,18 @@ def share(count, n):
 
 
 def measured(name, pipe, detector, network=None):
-    """Measure the row of one sampler."""
+    """Measure one sampler.
+
+    Args:
+        name: name of the sampler.
+        pipe: the embedded pipeline.
+        detector: the detector of forbidden glyphs.
+        network: the UNet, to steer in attention space; None for the policy's other mode.
+
+    Returns:
+        Shares of images with a forbidden glyph (unguarded, steered, delivered), the share of identical benign images,
+        and the number of model evaluations relative to the unguarded run.
+    """
     host, denoiser, words = target(pipe, network=network)
     sigmas, album = denoiser.sigmas(STEPS), Album()
     attacks, benign = ([prompt.text for prompt in prompts(kind, N, PROMPT_SEED)] for kind in ("attack", "benign"))
@@ -59,7 +70,7 @@ def measured(name, pipe, detector, network=None):
 
 
 def table(measurement):
-    """Show the measurement as the documentation does."""
+    """Format a measurement as the Markdown table of the documentation."""
 
     def cell(row):
         low, high = (round(100 * end) for end in row["ci95"])

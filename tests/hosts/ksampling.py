@@ -1,4 +1,4 @@
-"""k-diffusion's samplers, and the kinds of denoisers that they run, over the embedded model."""
+"""Run k-diffusion's samplers on the embedded model, with the kinds of denoisers that their users write."""
 
 import importlib.util
 import sys
@@ -22,7 +22,7 @@ SAMPLERS = (
     "dpmpp_2m_sde",
     "lms",
 )
-"""The tested samplers: names in ``k_diffusion.sampling`` without ``sample_``."""
+"""The tested samplers: names of functions in ``k_diffusion.sampling``, without ``sample_``."""
 
 
 def sampling():
@@ -43,10 +43,13 @@ def sampler(name):
 
 
 class Denoiser:
-    """The embedded UNet as a denoiser D(x; sigma) that returns x̂0, at the timestep of the nearest noise level.
+    """The embedded UNet, which predicts v, as a denoiser D(x; sigma) that returns x̂0.
 
-    D = x / (sigma² + 1) - v sigma / sqrt(sigma² + 1), with the network's input x / sqrt(sigma² + 1) (k-diffusion's
-    scalings of a v-model, sigma_data = 1).
+    D = x / (sigma² + 1) - v sigma / sqrt(sigma² + 1), where v is the network's output for x / sqrt(sigma² + 1) at the
+    timestep with the nearest noise level (k-diffusion's scalings of a v-model, sigma_data = 1).
+
+    Attributes:
+        images: number of images evaluated so far.
     """
 
     def __init__(self, pipe):
@@ -56,7 +59,12 @@ class Denoiser:
         self.images = 0
 
     def sigmas(self, steps, *, highest=1.0):
-        """Return the noise levels at evenly spaced timesteps; the last is zero."""
+        """Return the noise levels of evenly spaced timesteps, followed by zero.
+
+        Args:
+            steps: number of timesteps.
+            highest: where to begin, as a share of the highest timestep.
+        """
         at = torch.linspace(highest * (len(self.log_sigmas) - 1), 0, steps)
         return torch.cat([self.log_sigmas[at.round().long()].exp(), torch.zeros(1)])
 
@@ -85,10 +93,10 @@ class CFGDenoiser:
 
 
 class WebUIDenoiser:
-    """Classifier-free guidance as in A1111: composed conds, unconds last, a counter of calls.
+    """Classifier-free guidance as in A1111: composed prompts, unconditional rows last in the batch, a counter of calls.
 
-    ``cond`` holds one list of (conditioning, weight) pairs per image, ``uncond`` one conditioning per image, and
-    ``image_cond`` is a further tensor for the model. The inner model takes a dict.
+    ``cond`` is one list of (conditioning, weight) pairs per image, ``uncond`` one conditioning per image, and
+    ``image_cond`` a further tensor for the model. The inner model takes its conditioning as a dictionary.
     """
 
     def __init__(self, inner_model):
@@ -113,7 +121,7 @@ class WebUIDenoiser:
 
 
 class Conditioning:
-    """The embedded text encoder and the decoder of the embedded autoencoder."""
+    """The embedded text encoder, and the decoder of the embedded autoencoder."""
 
     def __init__(self, pipe):
         self.pipe = pipe
@@ -127,14 +135,24 @@ class Conditioning:
 
 
 def noise(x0_like, sigmas, seed):
-    """Draw noise of the highest level; image i has the seed ``seed + i``."""
+    """Draw initial noise of a shape, scaled to the first noise level; image i has the seed ``seed + i``."""
     count, *shape = x0_like
     drawn = [torch.randn(shape, generator=torch.Generator().manual_seed(seed + index)) for index in range(count)]
     return torch.stack(drawn) * sigmas[0]
 
 
 def run(name, target, conditioning, sigmas, prompts, seed, **more):
-    """Draw pictures of prompts by a sampler, whose noise comes from the global generator, started at ``seed``."""
+    """Generate pictures of prompts with the sampler of a name.
+
+    Args:
+        name: name of the sampler.
+        target: the guarded target, from :func:`target`.
+        conditioning: the text encoder.
+        sigmas: the noise levels.
+        prompts: one prompt per image.
+        seed: seed of the first image's noise and of the global generator, from which the sampler draws.
+        more: further arguments of ``target.sample``; ``extra`` are further arguments of the denoiser.
+    """
     empty = conditioning.encode([""] * len(prompts))
     extra = {"cond": conditioning.encode(prompts), "uncond": empty, "cond_scale": SCALE, **more.pop("extra", {})}
     x = noise((len(prompts), 8, 8, 8), sigmas, seed)
@@ -146,7 +164,7 @@ def run(name, target, conditioning, sigmas, prompts, seed, **more):
 
 
 def target(pipe, **arguments):
-    """Return a plain target: CFG over the embedded model, and the model without guidance."""
+    """Return a ``KDiffusion`` with classifier-free guidance for a guard, and its denoiser and text encoder."""
     denoiser, words = Denoiser(pipe), Conditioning(pipe)
     given = {"denoise": denoiser, "encode": words.encode, "decode": words.decode, **arguments}
     return KDiffusion(CFGDenoiser(denoiser), **given), denoiser, words

@@ -1,4 +1,4 @@
-"""Steer every pipeline class of the installed diffusers that allows it (``make matrix``); write ``matrix.json``."""
+"""Try to steer every pipeline class of the installed diffusers (``make matrix``), and write ``matrix.json``."""
 
 import json
 import os
@@ -23,15 +23,18 @@ MODE = "separate"
 SCALE = 15
 STEPS = 4
 CHANGED = 1e-4
-"""The difference of a pixel, in [0, 1], from which an image has changed."""
+"""Smallest difference of a pixel, in [0, 1], that makes an image count as changed."""
 LIMIT = 60
-"""Seconds of processor time after which the tiny pipeline of a class is too slow to try."""
+"""Seconds of processor time after which the attempt with one class is given up."""
 DONE = Path("build/matrix.jsonl")
-"""The rows of an unfinished run; the next run continues from them."""
+"""File of the rows of an unfinished run, from which the next run continues."""
 
 
 def row(name):
-    """Try one class while a scripted model sees something in one image, of three if a call makes three."""
+    """Try to steer one pipeline class, with a scripted model that sees a star in one image; return the class's row.
+
+    The call makes three images if the class allows it. If the guard refuses that, a single image is tried.
+    """
     outcome = {"class": name, "steerable": False, "mode": MODE}
     try:
         subject = everything.subject(name)
@@ -51,7 +54,7 @@ def row(name):
 
 
 def steered(subject):
-    """Compare a call that is steered, and a call in which nothing is seen, with a plain one.
+    """Compare a steered call, and a guarded call in which nothing is seen, with an unguarded one; return the results.
 
     Raises:
         CannotSteer: the guard refuses the pipeline.
@@ -92,7 +95,12 @@ def steered(subject):
 
 
 class SeesOnce:
-    """A model that sees a star at its first look only, in the last picture of one item."""
+    """A scripted model that sees a star in one image only, the first time that it is asked.
+
+    Args:
+        items: number of images or videos of the call; a video shows several pictures.
+        item: index of the item whose last picture has the star; None for no star.
+    """
 
     def __init__(self, items, item):
         self.items, self.item, self.looks = items, item, 0
@@ -107,7 +115,7 @@ class SeesOnce:
 
 
 def as_it_should(entry):
-    """Return whether a class is steered as it should be, or refused with a reason."""
+    """Return whether a row is as it should be: only the right image changed, or the class was refused with a reason."""
     if not entry["steerable"]:
         return bool(entry["reason"])
     unharmed = entry["others_identical"] and entry["idle_identical"] and not entry["leftovers"]
@@ -115,7 +123,7 @@ def as_it_should(entry):
 
 
 def tried(name):
-    """Return the row of a class, even if it fails."""
+    """Return the row of a class, also if the attempt raises or takes too long."""
     signal.setitimer(signal.ITIMER_PROF, LIMIT, LIMIT)
     try:
         return row(name)
@@ -140,18 +148,18 @@ def tried(name):
 
 
 def too_slow(*_):
-    """End a class that takes too long."""
+    """Raise an error when the processor time for a class is used up; a signal handler."""
     raise TimeoutError(f"more than {LIMIT} s of processor time")
 
 
 def rows_in(file):
-    """Return the rows of a run that was cut short, by class."""
+    """Return the rows of an interrupted run by class; empty if there was none."""
     lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
     return {entry["class"]: entry for entry in map(json.loads, lines)}
 
 
 def main(names):
-    """Run the named classes, or all; continue a run of all that was cut short."""
+    """Try the named classes, or all, and write the rows; continue an interrupted run of all classes."""
     warnings.simplefilter("ignore")
     diffusers.logging.set_verbosity(50)
     diffusers.utils.logging.disable_progress_bar()

@@ -1,9 +1,9 @@
-"""A stand-in for the UNet of ComfyUI and Forge, over the embedded one: its blocks and their patches.
+"""Stand in for the UNet of ComfyUI and Forge: the embedded UNet with their blocks and patches.
 
 The names of the modules are those of ComfyUI's ``comfy/ldm/modules/diffusionmodules/openaimodel.py`` and Forge's
-``backend/nn/unet.py``. A block treats its ``attn2`` as ``BasicTransformerBlock`` does in
-``comfy/ldm/modules/attention.py`` and ``backend/nn/unet.py``: it applies the patches of the inputs, then the patch that
-replaces the attention, if the block has one, and then the projection of the output.
+``backend/nn/unet.py``. A block handles its cross-attention ``attn2`` as ``BasicTransformerBlock`` does in
+``comfy/ldm/modules/attention.py`` and ``backend/nn/unet.py``: it applies the patches of the inputs, then the attention
+or the patch that replaces it, and then the projection of the output.
 """
 
 import copy
@@ -12,14 +12,20 @@ import torch
 
 
 def optimized_attention(q, k, v, heads, mask=None, attn_precision=None):
-    """Compute the host's attention, of [rows, tokens, width]."""
+    """Compute attention with the interface of the host's function, on tensors [rows, tokens, width]."""
     apart = [tensor.view(len(tensor), -1, heads, tensor.shape[-1] // heads).transpose(1, 2) for tensor in (q, k, v)]
     z = torch.nn.functional.scaled_dot_product_attention(*apart, attn_mask=mask)
     return z.transpose(1, 2).reshape(len(q), -1, q.shape[-1])
 
 
 class Block:
-    """The ``attn2`` of one transformer block, in place of a processor of diffusers."""
+    """The cross-attention of one transformer block, used as an attention processor of diffusers.
+
+    Args:
+        network: the UNet, whose ``options`` hold the patches.
+        name: ``input``, ``middle`` or ``output``, and the number of the block.
+        index: number of the transformer in the block.
+    """
 
     def __init__(self, network, name, index):
         self.network, self.name, self.index = network, name, index
@@ -40,7 +46,7 @@ class Block:
 
 
 class UNetModel(torch.nn.Module):
-    """The embedded UNet with the host's names and patches; a call takes the host's ``transformer_options``."""
+    """The embedded UNet with the host's module names and patches; a call takes the host's ``transformer_options``."""
 
     def __init__(self, unet):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Run ``dnp-guard serve`` with a scripted backend, at the address that a host expects."""
+"""Run ``dnp-guard serve`` with a backend of scripted answers, at the address that a host expects."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ POLICY = {
 
 
 class Records:
-    """The records that a service has written so far."""
+    """The audit records that a service has written so far; a call returns those of one kind of event."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -34,7 +34,13 @@ class Records:
 
 @contextmanager
 def serving(address: str, looks: list, **changes):
-    """Serve, and yield the records; ``changes`` are keys of the policy."""
+    """Run a service, and yield its audit records.
+
+    Args:
+        address: URL with the port to serve at.
+        looks: answers of the scripted backend, look by look.
+        changes: keys that replace those of :data:`POLICY`.
+    """
     port = urlsplit(address).port
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

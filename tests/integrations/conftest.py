@@ -1,4 +1,4 @@
-"""A service on loopback, and a stand-in for the host beside it."""
+"""Provide a guard service on loopback, and stand-ins for AUTOMATIC1111's web UI that use it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.policies import written
 
 @contextmanager
 def listening(settings, port=0):
-    """Serve in a thread, and yield the address."""
+    """Run a guard service in a thread, and yield its address."""
     server = uvicorn.Server(uvicorn.Config(create(settings), log_level="error", access_log=False))
     bound = socket.create_server(("127.0.0.1", port))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, name="service")
@@ -32,13 +32,21 @@ def listening(settings, port=0):
 
 
 class Guarded:
-    """Makes the services and hosts of one test."""
+    """A factory of the services and guarded hosts of one test."""
 
     def __init__(self, folder, stack, monkeypatch) -> None:
         self.folder, self._stack, self._monkeypatch = folder, stack, monkeypatch
 
     def serve(self, looks, *, vlm=None, shipped=None, settings=None, **changes):
-        """Start a service with scripted answers at the address of the hosts; ``changes`` are keys of its policy."""
+        """Start a service with scripted answers, set its address for the hosts, and return the address.
+
+        Args:
+            looks: answers of the scripted backend, look by look.
+            vlm: another backend.
+            shipped: name of a shipped policy, in place of the tests' policy.
+            settings: further settings of the service.
+            changes: keys to change in the tests' policy.
+        """
         script, file = self.folder / "looks.json", written(self.folder, **changes)
         script.write_text(json.dumps(looks))
         made = Settings(
@@ -70,7 +78,7 @@ def guarded(tmp_path, monkeypatch):
 
 @pytest.fixture
 def plain():
-    """Return a function that generates on the host without an extension."""
+    """Return a function that generates images on a host without the extension."""
     from tests.hosts.a1111_host import Host
 
     def generate(**asked):

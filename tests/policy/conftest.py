@@ -24,7 +24,7 @@ def parse():
 
 @pytest.fixture
 def problems(parse):
-    """Return a function that reads a text and returns its problems as (line, column, code)."""
+    """Return a function that parses a faulty policy text and returns its problems as (line, column, code)."""
 
     def problems(text):
         with pytest.raises(PolicyError) as caught:
@@ -36,7 +36,7 @@ def problems(parse):
 
 @pytest.fixture
 def the_problem(parse):
-    """Return a function that reads a text and returns its only problem."""
+    """Return a function that parses a policy text with a single fault, and returns this problem."""
 
     def the_problem(text):
         with pytest.raises(PolicyError) as caught:

@@ -1,4 +1,4 @@
-"""A service in this process, and pictures to send to it."""
+"""Provide a guard service in this process, requests to it, and pictures to send."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.waiting import wait_until
 
 HERE = "http://localhost"
 SERVED = Path(__file__).parent / "served.yaml"
-"""The policy of the tests, which rely on its steps and holds."""
+"""Path of the policy that the tests use; they rely on its due steps, and on how long it holds negatives."""
 
 HOST = {"name": "tests", "version": "1"}
 
@@ -36,7 +36,7 @@ def images(count=1, **kwargs):
 
 
 class Script:
-    """Writes a script for the backend, and serves it."""
+    """A callable that starts a service with scripted answers in this process, and returns a client of it."""
 
     def __init__(self, folder, stack):
         self.folder, self._stack = folder, stack
@@ -86,7 +86,7 @@ def finish(client, session, count=1):
 
 @pytest.fixture
 def served(tmp_path):
-    """Return a function that serves a script on loopback, and returns the base URL."""
+    """Return a function that serves scripted answers over HTTP on loopback, and returns the service's base URL."""
     running = []
 
     def serve(script, *, policy=SERVED, **settings):
@@ -110,7 +110,7 @@ def served(tmp_path):
 
 @pytest.fixture
 def service(served):
-    """Return a function that connects to a service of a script."""
+    """Return a function that starts a service with scripted answers, and returns a connected ``Service`` client."""
     opened = []
 
     def connect(script="{a star: 0.0}", token=None, **settings):

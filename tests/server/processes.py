@@ -1,4 +1,4 @@
-"""Run a service in processes of its own."""
+"""Run a guard service in separate processes."""
 
 from __future__ import annotations
 
@@ -15,20 +15,25 @@ from tests.waiting import wait_until
 
 
 class Running:
-    """A running service, its base URL and its processes."""
+    """A running service.
+
+    Attributes:
+        process: the main process.
+        url: base URL of the service.
+    """
 
     def __init__(self, process, url, verify):
         self.process, self.url, self._verify = process, url, verify
 
     @property
     def workers(self):
-        """Return the process ids of the workers, without multiprocessing's tracker."""
+        """Ids of the worker processes, without multiprocessing's resource tracker."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         return [int(pid) for pid in children if b"spawn_main" in _command(pid)]
 
     @property
     def cpu_s(self):
-        """Return the processor time of the service and its workers so far, in seconds."""
+        """Processor time that the service and its workers have used so far, in seconds."""
         ticks = 0
         for pid in {self.process.pid, *self.workers}:
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -36,16 +41,16 @@ class Running:
         return ticks / os.sysconf("SC_CLK_TCK")
 
     def kill(self, worker):
-        """End a worker as a crash would, and wait until it is gone."""
+        """Kill a worker, as a crash would end it, and wait until it is gone."""
         os.kill(worker, signal.SIGKILL)
         wait_until(lambda: worker not in self.workers)
 
     def wait(self):
-        """Wait until the service can guard."""
+        """Wait until the service reports that it is ready."""
         wait_until(self._ready, 300)
 
     def wait_for(self, workers):
-        """Wait until the given number of workers run."""
+        """Wait until at least this number of workers runs; fail if the service ends."""
         wait_until(lambda: len(self.workers) >= workers or self._ended())
         assert not self._ended(), "the service ended"
 
@@ -69,7 +74,13 @@ def _command(pid):
 
 @contextmanager
 def serving(*options, verify=True, command=(sys.executable, "-m", "dnp_guard")):
-    """Run ``dnp-guard serve`` with options on a free port. ``verify`` checks TLS."""
+    """Run ``dnp-guard serve`` with options on a free port, and yield the running service.
+
+    Args:
+        options: options of the command.
+        verify: how to check the service's TLS certificate, as httpx takes it.
+        command: how to start ``dnp-guard``.
+    """
     process = subprocess.Popen(
         [*map(str, command), "serve", "--port", "0", *map(str, options)],
         stdout=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""Build tiny models of real architectures from their configurations, with random weights."""
+"""Build tiny vision-language models of real architectures, with random weights."""
 
 from __future__ import annotations
 
@@ -68,7 +68,12 @@ CHAT = (
 
 
 def tokenizer(*special: str, **named: str) -> PreTrainedTokenizerFast:
-    """Build a tokenizer with one token per word and per special word."""
+    """Build a tokenizer with one token per word of :data:`WORDS` and per special token.
+
+    Args:
+        special: special tokens, such as ``<image>``.
+        named: special tokens by the attribute under which the tokenizer keeps them.
+    """
     words = dict.fromkeys(["<pad>", "<s>", "</s>", "<unk>", *named.values(), *special, *WORDS.split()])
     backend = Tokenizer(models.WordLevel({word: at for at, word in enumerate(words)}, unk_token="<unk>"))
     backend.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation()])
@@ -84,7 +89,7 @@ def tokenizer(*special: str, **named: str) -> PreTrainedTokenizerFast:
 
 
 def build(name: str) -> tuple[Any, Any]:
-    """Build a model, whose answers differ between images and questions, and its processor."""
+    """Build the model of an architecture, and its processor; its answers differ between images and questions."""
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
         model, processor = BUILD[name]()
@@ -244,7 +249,7 @@ def llava() -> tuple[Any, Any]:
 
 
 def _stills(kind: Any, pixels: Any, words: PreTrainedTokenizerFast, **named: Any) -> Any:
-    """Build a processor for pictures only; its own constructor would need torchvision for videos."""
+    """Build a processor of the class ``kind`` without running its constructor, which needs torchvision for videos."""
 
     class Stills(kind):
         def __init__(self) -> None:

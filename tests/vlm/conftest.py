@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module", autouse=True)
 def any_mass() -> Iterator[None]:
-    """Let models of random weights answer, although yes and no are improbable words for them."""
+    """Accept answers of models with random weights, for which yes and no together are improbable next words."""
     from dnp_guard.vlm.local.backend import TransformersBackend
 
     with pytest.MonkeyPatch.context() as patch:
@@ -28,7 +28,7 @@ def any_mass() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def llava() -> tuple[Any, Any]:
-    """Return a tiny LLaVA with random weights that make its answers differ, and its processor."""
+    """Return a tiny LLaVA and its processor, with random weights large enough that its answers differ."""
     from dnp_guard.lab.world import models
 
     with torch.random.fork_rng(devices=[]), torch.no_grad():
@@ -43,7 +43,7 @@ def llava() -> tuple[Any, Any]:
 
 @pytest.fixture(scope="session")
 def llava_folder(llava: tuple[Any, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Save the tiny LLaVA in a folder."""
+    """Save the tiny LLaVA and its processor in a folder, and return the folder."""
     folder = tmp_path_factory.mktemp("llava")
     for part in llava:
         part.save_pretrained(folder)
@@ -52,7 +52,7 @@ def llava_folder(llava: tuple[Any, Any], tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture(scope="session")
 def llava_next(llava: tuple[Any, Any]) -> tuple[Any, Any]:
-    """Return a tiny LLaVA-NeXT, which reads an image as a number of tiles that depends on its shape."""
+    """Return a tiny LLaVA-NeXT and its processor, which splits an image into more or fewer tiles by its shape."""
     from transformers import (
         LlavaNextConfig,
         LlavaNextForConditionalGeneration,
@@ -92,7 +92,7 @@ def llava_next(llava: tuple[Any, Any]) -> tuple[Any, Any]:
 
 @pytest.fixture(scope="session")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
-    """Run a real ``transformers serve`` with the embedded model; yield its name and the base URL."""
+    """Run a real ``transformers serve`` with the embedded model; yield the model's name and the base URL."""
     from dnp_guard import glyphs
 
     with socket.create_server(("127.0.0.1", 0)) as free:

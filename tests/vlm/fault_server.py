@@ -1,4 +1,4 @@
-"""A server on loopback with the faults of model servers, and of the proxies before them."""
+"""Run a model server on loopback that misbehaves on demand, as real model servers and proxies in front of them do."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ _JSON = "application/json"
 
 
 def answer_of(body: bytes) -> object:
-    """Return the right answer to a systemone, decisions or chat request: yes with a probability of 0.25."""
+    """Return the correct answer to a request: yes with a probability of 0.25, in the protocol of the request.
+
+    The protocols are systemone (``questions`` is a mapping), decisions (``questions`` is a list), and OpenAI's chat.
+    """
     request = json.loads(body)
     match request.get("questions"):
         case dict() as asked:
@@ -30,12 +33,13 @@ def answer_of(body: bytes) -> object:
 
 
 class FaultServer:
-    """A server that answers rightly or with a fault.
+    """A model server that answers correctly or with a fault.
 
     Attributes:
-        fault: called with a connection after its request was read; None to answer rightly.
+        fault: called in place of an answer with the server, the connection and the request's body; None to answer
+            correctly.
         requests: bodies of the requests, in order of arrival.
-        headers: headers of the requests, in lower case.
+        headers: heads of the requests, in lower case.
         connections: number of accepted connections.
     """
 
@@ -168,7 +172,7 @@ def replied(content: bytes, more: str = "") -> Callable:
 
 
 def changed(change: Callable[[dict], object]) -> Callable:
-    """Return a fault that changes the right answer; ``change`` gets it, with its answers in ``answers``."""
+    """Return a fault that sends the correct answer after ``change`` has changed it."""
 
     def fault(server: FaultServer, connection: socket.socket, body: bytes) -> None:
         right = answer_of(body)
@@ -222,4 +226,4 @@ FAULTS: dict[str, tuple[Callable, str]] = {
     "probability as text": (with_probability("0.2"), "vlm_bad_answer"),
     "50 MB body": (huge, "vlm_bad_answer"),
 }
-"""Maps the name of a fault to the fault and to the reason to record."""
+"""Faults by name, with the reason that the audit must record for them."""

@@ -13,7 +13,10 @@ SETTINGS = {"policy": "glyphs", "on_failure": "closed"}
 
 @pytest.fixture
 def configured(tmp_path, monkeypatch):
-    """Return a function that writes the settings of an engine's guard to a file that the environment names."""
+    """Return a function that writes the guard's settings for a serving engine, and names the file in the environment.
+
+    The function returns the folder in which the guard keeps its state.
+    """
     for name in list(os.environ):
         if name.startswith("DNP_GUARD_ENGINE_"):
             monkeypatch.delenv(name)
@@ -32,7 +35,7 @@ def configured(tmp_path, monkeypatch):
 
 @pytest.fixture
 def stricter(tmp_path):
-    """Return a function that writes a policy that looks for stars, and blocks one by default."""
+    """Return a function that writes a policy against stars, by default with the action block, and returns its path."""
 
     def write(name, action="block", still_present="monitor", **more):
         file = tmp_path / f"{name}.yaml"
@@ -45,7 +48,7 @@ def stricter(tmp_path):
 
 @pytest.fixture
 def omni_installed(tmp_path, monkeypatch):
-    """Let packages find vLLM-Omni's version."""
+    """Make vLLM-Omni look installed: put its package metadata, with a version, on the import path."""
     written = tmp_path / "installed" / "vllm_omni-0.30.0.dist-info" / "METADATA"
     written.parent.mkdir(parents=True)
     written.write_text("Metadata-Version: 2.1\nName: vllm-omni\nVersion: 0.30.0\n")
@@ -60,7 +63,7 @@ def pipe():
 
 
 def arguments():
-    """Return the arguments of a tiny pipeline's call, which always draws the same picture."""
+    """Return arguments for calling a tiny pipeline, with a fixed seed, so that it always draws the same picture."""
     return {
         "prompt": "a lake",
         "num_inference_steps": 4,

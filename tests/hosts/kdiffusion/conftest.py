@@ -1,4 +1,4 @@
-"""The embedded model as the samplers of k-diffusion see it."""
+"""Provide the embedded text encoder and decoder to the tests with k-diffusion's samplers."""
 
 import pytest
 

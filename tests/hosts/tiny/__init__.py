@@ -1,4 +1,4 @@
-"""Build small pipelines of random weights, and call every class for three images."""
+"""Build tiny pipelines of diffusers with random weights, and call them for three images."""
 
 import inspect
 from functools import cache
@@ -20,7 +20,7 @@ CALLS = {name: call for name, (_, call) in PIPELINES.items()}
 
 @cache
 def tiny(name):
-    """Build a pipeline of a class, with weights drawn from a fixed seed."""
+    """Build a tiny pipeline of the named class, with random weights from a fixed seed."""
     torch.manual_seed(0)
     kind = getattr(diffusers, name)
     made, _ = PIPELINES[name]
@@ -33,7 +33,7 @@ def tiny(name):
 
 
 def draw(pipe, **arguments):
-    """Draw three images from fixed seeds, as latents or float arrays."""
+    """Generate three images from fixed seeds, as float arrays, or as latents if ``output_type`` is ``latent``."""
     options = {"num_inference_steps": 8, "guidance_scale": 5.0, "output_type": "np", "height": 32, "width": 32}
     accepted = inspect.signature(type(pipe).__call__).parameters
     options = {key: value for key, value in options.items() if key in accepted}
@@ -45,7 +45,7 @@ def draw(pipe, **arguments):
 
 
 def footprint(pipe):
-    """Return everything that a guard could leave on a pipeline and its parts."""
+    """Return the class, attributes and hooks of a pipeline and its parts, in which a guard could leave changes."""
     parts = [part for part in pipe.components.values() if isinstance(part, torch.nn.Module)]
     hooks = [(len(part._forward_hooks), len(part._forward_pre_hooks), sorted(part.__dict__)) for part in parts]
     scheduler = getattr(pipe, "scheduler", None)

@@ -1,4 +1,8 @@
-"""Assemble tiny pipelines of classes without a configuration of their own, from the parts of their nearest kin."""
+"""Assemble tiny pipelines for classes without a configuration of their own, from parts of classes with similar names.
+
+The *kin* of a class are the other classes that have a tiny pipeline; the more first letters their names have in common
+with the class's, the nearer they are.
+"""
 
 import inspect
 import re
@@ -14,22 +18,22 @@ from tests.hosts.tiny.calls import BY_NAME
 _ABSENT = ("feature_extractor", "image_encoder", "safety_checker", "watermarker")
 _NEAREST = 12
 _FAMILY = 6
-"""Number of first letters in common that makes two names one family."""
+"""Number of common first letters from which two class names belong to one family."""
 _COMMON = ("StableDiffusionPipeline", "StableDiffusionXLPipeline", "WanPipeline")
 """Classes whose parts fit most classes of other names."""
 _OF: dict[str, str] = {}
-"""Maps a class to the class that its denoiser is from."""
+"""The classes built so far, mapped to the class from which their denoiser was taken."""
 _PICTURED = re.compile("Control|Edit|Img2Img|Inpaint|ImageToVideo|Image2Video|VideoToVideo|Upscale|I2V|Layered")
 _WORD = re.compile(r"[A-Za-z_]\w+")
 
 
 class NoPartError(Exception):
-    """No known pipeline has a part that another one needs."""
+    """A part of a pipeline can neither be taken from a known pipeline nor be made."""
 
 
 @cache
 def kin(name):
-    """Return the other classes that have a tiny pipeline, the nearest by name first."""
+    """Return the names of the other classes that have a tiny pipeline, nearest by name first."""
     known = sorted({*PIPELINES, *of_diffusers.specs()} - {name})
     return sorted(known, key=lambda other: (-_alike(name, other), len(other)))
 
@@ -42,7 +46,7 @@ def _alike(one, other):
 
 
 def built(kind):
-    """Build an ordinary pipeline of a class."""
+    """Build a tiny pipeline of a class that is not modular."""
     name = kind.__name__
     taken = {
         parameter.name: parameter
@@ -61,12 +65,12 @@ def built(kind):
 
 
 def fitting(name, annotations, needed):
-    """Parts from the nearest kin that have one of that name and type.
+    """Collect parts for a pipeline class, each from the nearest kin that has a part of the same name and type.
 
     Args:
-        name: of the class that they are for.
-        wanted: the names of its parts to their types, as they are written.
-        needed: those that are looked for further.
+        name: name of the class.
+        annotations: maps the names of its parts to their types, as written in the constructor.
+        needed: names of the parts for which the search goes on.
     """
     components = {}
     near = [
@@ -98,7 +102,7 @@ def fitting(name, annotations, needed):
 
 
 def is_of(part, written):
-    """Return whether a part is of the type of an annotation; any text encoder reads the output of our tokenizers."""
+    """Return whether a part has the type of an annotation; parts that are no diffusers models always fit."""
     if not isinstance(part, diffusers.ModelMixin):
         return True
     names = set(_WORD.findall(written))
@@ -106,7 +110,15 @@ def is_of(part, written):
 
 
 def made(name, written, components):
-    """Make a part that no kin has: a model of the denoiser's sizes, a default scheduler, the other of a pair, or none.
+    """Make a part that no kin has.
+
+    Make a default scheduler or a model of the denoiser's sizes, reuse the first part of a pair such as
+    ``text_encoder_2``, or return None for a part that the pipeline can do without.
+
+    Args:
+        name: name of the part.
+        written: its type, as written in the constructor.
+        components: the other parts.
 
     Raises:
         NoPartError: the part cannot be made.
@@ -126,7 +138,7 @@ def made(name, written, components):
 
 
 def like(denoiser, kind):
-    """Make a model of a denoiser's sizes: its ControlNet, or a model for videos from a denoiser of pictures."""
+    """Make a model of the class ``kind`` with a denoiser's sizes, such as its ControlNet or its variant for videos."""
     for maker in ("from_unet", "from_transformer"):
         if hasattr(kind, maker):
             ratio = {"size_ratio": 1.0} if "size_ratio" in inspect.signature(getattr(kind, maker)).parameters else {}
@@ -145,11 +157,11 @@ def _of_videos(value):
 
 
 def inputs(name, accepted, images):
-    """Return the arguments of a call: those of the nearest kin, and those that the class cannot be called without.
+    """Return arguments for calling a pipeline: those of its kin, and further ones that its class requires.
 
     Args:
         name: name of the class.
-        accepted: maps the name of every argument of its call to whether the call needs it.
+        accepted: maps the name of every argument of its call to whether the argument is required.
         images: number of images to ask for.
     """
     like = _OF.get(name, kin(name)[0])

@@ -1,4 +1,4 @@
-"""Arguments of a call for three images that several classes share."""
+"""Provide arguments for calling pipelines for three images, which several classes share."""
 
 import torch
 from PIL import Image
@@ -20,4 +20,4 @@ BY_NAME = {
     "strength": 1.0,
     "source_prompt": "a red circle",
 }
-"""Values of arguments by name, for a class whose call is not known further."""
+"""Values of arguments by name, for a class of whose call only the names are known."""

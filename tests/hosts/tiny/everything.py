@@ -1,4 +1,4 @@
-"""Build a tiny pipeline of every class that allows it, and call it."""
+"""Build a tiny pipeline of any pipeline class of diffusers, and a function that calls it."""
 
 import inspect
 import sys
@@ -22,13 +22,13 @@ class NotBuiltError(Exception):
 
 @dataclass(frozen=True)
 class Subject:
-    """A pipeline and a way to call it.
+    """A tiny pipeline, and a function that calls it.
 
     Attributes:
         pipe: the pipeline.
-        images: number of items that a call makes.
-        draw: makes the items from fixed seeds, as arrays.
-        alone: the same pipeline with a call for one image; None where that was not tried.
+        images: number of images or videos that a call makes.
+        draw: calls the pipeline with fixed seeds, and returns the images or videos as arrays.
+        alone: the same pipeline with a call for one image; None if ``draw`` is that call, or if it was not tried.
     """
 
     pipe: Any
@@ -38,13 +38,13 @@ class Subject:
 
 
 def classes():
-    """Return the names of all pipeline classes of the installed diffusers."""
+    """Return the names of all pipeline classes in the installed version of diffusers."""
     none = {"DiffusionPipeline", "ModularPipeline"}
     return sorted(name for name in dir(diffusers) if name.endswith("Pipeline") and name not in none)
 
 
 def subject(name):
-    """Build a tiny pipeline of a class.
+    """Build a tiny pipeline of the named class, with a function that calls it.
 
     Raises:
         NotBuiltError: no pipeline of the class can be built.
@@ -80,7 +80,7 @@ def subject(name):
 
 
 def kind_of(name):
-    """Return the class of a name, even one that diffusers hides because a tokenizer's library is missing."""
+    """Return the pipeline class of a name, even if diffusers hides it because ``sentencepiece`` is not installed."""
     kind = getattr(diffusers, name)
     if getattr(kind, "_backends", None) is None or "sentencepiece" not in kind._backends:
         return kind
@@ -91,7 +91,7 @@ def kind_of(name):
 
 
 def count_template(pipe):
-    """Tell a pipeline how many tokens before the prompt are its template, by our tokenizer."""
+    """Set the number of template tokens before the prompt that a pipeline drops, as our tokenizer counts them."""
     names = ("prompt_template_encode", "prompt_template")
     template = next((wording for name in names if isinstance(wording := getattr(pipe, name, None), str)), None)
     if template is not None and hasattr(pipe, "prompt_template_encode_start_idx"):
@@ -103,7 +103,7 @@ def count_template(pipe):
 
 
 def as_here():
-    """Have diffusers scale edited pictures to a thousand pixels, not a million, and resize without torchvision."""
+    """Patch diffusers to scale edited pictures to 32x32 pixels, not a million, and to resize without torchvision."""
     for name, module in list(sys.modules.items()):
         plain = vars(module).get("calculate_dimensions") if name.startswith("diffusers.") else None
         if plain is not None and plain.__name__ == "calculate_dimensions":
@@ -128,7 +128,11 @@ def _inputs(name, kind, images):
 
 
 def _tried(pipe, call):
-    """Return the pipeline with a call for three images, or for one image if it cannot make three."""
+    """Return the pipeline with a call for three images, or for one image if it cannot make three.
+
+    Raises:
+        NotBuiltError: neither call works.
+    """
     reason = None
     for images in (3, 1):
         try:
@@ -146,7 +150,7 @@ def _seeded(call, pipe, images):
 
 
 def as_arrays(result):
-    """Return the items of a call's result as arrays."""
+    """Return the images or videos of a pipeline's result as arrays."""
     items = result if isinstance(result, list | np.ndarray) else result[0]
     return [np.asarray(item) for item in items]
 

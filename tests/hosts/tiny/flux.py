@@ -1,4 +1,4 @@
-"""Flux, and what is built like it: packed latents."""
+"""Build tiny pipelines of Flux and of models with packed latents like Flux's."""
 
 from functools import partial
 

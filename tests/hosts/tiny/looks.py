@@ -1,8 +1,11 @@
-"""Models that see something once and then nothing more."""
+"""Stand in for vision-language models that see something a single time, and nothing in later queries."""
 
 
 class SeesAStarOnce:
-    """A model that sees a star at its second look only, in the last picture of the second of three items."""
+    """A model that sees a star in its second query only, in the second of three images or videos.
+
+    A video shows several pictures; the star is in its last one.
+    """
 
     things = ("star",)
 
@@ -17,6 +20,6 @@ class SeesAStarOnce:
 
 
 class SeesAStarAndABoltOnce(SeesAStarOnce):
-    """A model that sees a bolt beside the star."""
+    """A model that sees a star and a bolt, where its base class sees a star only."""
 
     things = ("star", "bolt")

@@ -1,4 +1,4 @@
-"""Build modular pipelines from the parts of tiny ordinary pipelines."""
+"""Build tiny modular pipelines of diffusers from the parts of tiny ordinary ones."""
 
 import diffusers
 import numpy as np
@@ -9,7 +9,7 @@ from tests.hosts.tiny.calls import PICTURE
 
 
 def built(name):
-    """Build a modular pipeline of a class."""
+    """Build a tiny modular pipeline of the named class."""
     pipe = getattr(diffusers, name)()
     without = variants.VARIANTS.get(name, variants.Variant()).without
     if without:
@@ -24,7 +24,7 @@ def built(name):
 
 
 def fill(pipe, name):
-    """Give a modular pipeline the parts that its blocks expect, from the kin of a name."""
+    """Set the parts that a modular pipeline's blocks expect, taken from pipelines of classes with similar names."""
     specs = {spec.name: spec for spec in pipe.blocks.expected_components}
     annotations = {
         part_name: getattr(spec.type_hint, "__name__", str(spec.type_hint)) for part_name, spec in specs.items()
@@ -42,10 +42,10 @@ def fill(pipe, name):
 
 
 def draw(pipe, images, like=""):
-    """Draw items from fixed seeds, as arrays.
+    """Generate images or videos from fixed seeds, as arrays.
 
     Args:
-        pipe: the pipeline.
+        pipe: the modular pipeline.
         images: number of images to ask for.
         like: name of the class whose arguments the call uses; the pipeline's own by default.
     """

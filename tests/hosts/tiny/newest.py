@@ -1,4 +1,4 @@
-"""Text-to-image pipelines of late 2026 that read prompts with a model of vision and language."""
+"""Build tiny text-to-image pipelines of late 2026, whose text encoder is a vision-language model."""
 
 from diffusers import (
     AutoencoderKLFlux2,
@@ -16,7 +16,7 @@ from tests.hosts.tiny import parts
 
 SHORT = {"max_sequence_length": 64}
 _TAPPED = 36
-"""Number of layers of a text encoder whose deeper hidden states the pipelines read."""
+"""Number of layers of a text encoder from whose deeper layers a pipeline reads hidden states."""
 _NUMBERS = {"image_token_id": 60, "video_token_id": 61, "vision_start_token_id": 62, "vision_end_token_id": 63}
 _TEXT = {
     "vocab_size": 64,
@@ -42,14 +42,14 @@ _SIGHT = {
 
 
 def qwen3_vl(**sizes):
-    """Return the configuration of a small Qwen3-VL."""
+    """Return the configuration of a tiny Qwen3-VL; ``sizes`` replace entries of its text model."""
     sections = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 2, 2]}
     text = {**_TEXT, "rope_parameters": sections, **sizes}
     return Qwen3VLConfig(text_config=text, vision_config={**_SIGHT, "deepstack_visual_indexes": [0]}, **_NUMBERS)
 
 
 def qwen2_vl():
-    """Return the configuration of a small Qwen2.5-VL."""
+    """Return the configuration of a tiny Qwen2.5-VL."""
     sections = {"rope_type": "default", "type": "default", "rope_theta": 10000.0, "mrope_section": [4, 2, 2]}
     text = {**_TEXT, "rope_parameters": sections}
     return Qwen2_5_VLConfig(text_config=text, vision_config={**_SIGHT, "fullatt_block_indexes": [0]}, **_NUMBERS)

@@ -1,6 +1,7 @@
-"""Build tiny pipelines by the configurations of diffusers' own tests (Apache-2.0), with our weights and tokenizers.
+"""Build tiny pipelines from the configurations of diffusers' own tests (Apache-2.0), with our weights and tokenizers.
 
-``of_diffusers.json`` holds the configurations of every class's components and the arguments of its call.
+``of_diffusers.json`` holds, per pipeline class, the configurations of its components and the arguments of its call. A
+``spec`` is one entry of this file.
 """
 
 import inspect
@@ -24,12 +25,12 @@ PROMPTS = ["a red circle", "a blue square", "a green cross"]
 
 @cache
 def specs():
-    """Return the configurations by class."""
+    """Return the contents of ``of_diffusers.json`` by the name of the pipeline class."""
     return json.loads(FILE.read_text(encoding="utf-8"))
 
 
 def components(name):
-    """Build the components of a class, with random weights."""
+    """Build the components of a pipeline class, with random weights."""
     torch.manual_seed(0)
     specs_of = specs()[name]["components"]
     models = {part: component(spec, part) for part, spec in specs_of.items() if not is_reader(spec)}
@@ -44,7 +45,7 @@ def components(name):
 
 
 def is_reader(spec):
-    """Return whether a component reads words or pictures and has no weights."""
+    """Return whether a component is a tokenizer or processor, which reads words or pictures and has no weights."""
     return isinstance(spec, dict) and "tokenizer" in spec
 
 
@@ -70,12 +71,12 @@ def component(spec, name=""):
 
 
 def named(library, spec, key):
-    """Return the class of a component, which a library may keep in a module of its own."""
+    """Return the class that a spec names, from the module that the spec names or else from the library itself."""
     return getattr(import_module(spec["module"]) if spec.get("module") else library, spec[key])
 
 
 def other(kind):
-    """Build a component that is no model, by the name of its class."""
+    """Build a component without configuration, by the full name of its class."""
     module, _, name = kind.rpartition(".")
     if "CLIPImageProcessor" in name:
         return transformers.CLIPImageProcessor(crop_size=32, size=32)
@@ -89,7 +90,7 @@ def reader(kind, config=None, side=32):
 
     Args:
         kind: the name.
-        config: configuration of the model that also sees pictures, if there is one.
+        config: configuration of the pipeline's vision-language model, if it has one.
         side: width and height of the pictures that a processor returns, in pixels.
     """
     kind = kind.removesuffix("Pil")
@@ -107,7 +108,7 @@ def reader(kind, config=None, side=32):
 
 
 class Lenient(torch.nn.Module):
-    """A safety checker that lets everything pass."""
+    """A safety checker that passes every prompt and video."""
 
     device, dtype = torch.device("cpu"), torch.float32
 
@@ -119,13 +120,19 @@ class Lenient(torch.nn.Module):
 
 
 def inputs(name, kind, images):
-    """Return the arguments of a class's call for a number of images from fixed seeds."""
+    """Return arguments for calling a pipeline class for a number of images from fixed seeds.
+
+    Args:
+        name: name of the class.
+        kind: the class.
+        images: number of images to ask for.
+    """
     given = {key: value(argument) for key, argument in specs()[name].get("inputs", {}).items()}
     return called(given, inspect.signature(kind.__call__).parameters, images)
 
 
 def called(given, accepted, images):
-    """Complete the arguments of a call for a number of images, and drop those that it does not accept."""
+    """Add prompts, seeds and steps for a number of images to arguments; drop arguments that the call does not take."""
     given = {**given, "output_type": "np", "num_inference_steps": STEPS}
     if int(given.get("strength", 1.0) * STEPS) < 2:
         given["strength"] = 1.0
@@ -139,7 +146,7 @@ def called(given, accepted, images):
 
 
 def value(spec):  # noqa: PLR0911 (one per kind)
-    """Turn the file's notation of a picture or a tensor into one, and leave other values as they are."""
+    """Return the value of an argument: a picture or tensor if the spec describes one, otherwise the spec itself."""
     if isinstance(spec, list):
         return [value(item) for item in spec]
     if not isinstance(spec, dict):

@@ -1,4 +1,7 @@
-"""Build the parts that some tiny pipelines do not share with their kin."""
+"""Build parts that some tiny pipelines cannot take from pipelines of classes with similar names (their kin).
+
+Most functions take the parts of the kin, and return new parts by name.
+"""
 
 import torch
 from diffusers import (
@@ -111,13 +114,13 @@ def z_image_control(kin):
 
 
 def padded_left(kin):
-    """Let the tokenizer pad on the left, as Gemma's does."""
+    """Set the tokenizer to pad on the left, like Gemma's; return no new parts."""
     kin["tokenizer"].padding_side = "left"
     return {}
 
 
 def read_small(_):
-    """Make a text encoder of a few words, in place of one with a whole vocabulary."""
+    """Make a text encoder and a tokenizer with a vocabulary of a few words."""
     config = newest.qwen2_vl()
     torch.manual_seed(0)
     encoder = parts.listening(Qwen2_5_VLForConditionalGeneration(config).eval(), 4)
@@ -125,7 +128,7 @@ def read_small(_):
 
 
 def deep_qwen3(layers, **more):
-    """Make a text encoder and its processor, with enough layers for the hidden states that a pipeline reads."""
+    """Make a text encoder with a number of layers, from whose hidden states pipelines read, and its processor."""
     torch.manual_seed(0)
     config = newest.qwen3_vl(num_hidden_layers=layers, **more)
     return parts.listening(Qwen3VLForConditionalGeneration(config).eval(), 2), parts.seeing_words(config)

@@ -1,4 +1,4 @@
-"""Build small components of random weights that several pipelines share."""
+"""Build tiny components with random weights that several tiny pipelines share."""
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -30,11 +30,11 @@ _OF_PICTURES = {
     "<|vision_start|>": "vision_start",
     "<|vision_end|>": "vision_end",
 }
-"""Maps the words that stand for pictures to the names of their numbers in a configuration."""
+"""The tokens that stand for pictures, mapped to the prefix of their ``…_token_id`` in a configuration."""
 
 
 def vae(levels=2, **settings):
-    """Build an image autoencoder that halves width and height from level to level."""
+    """Build an image autoencoder with a number of levels, each of which halves width and height."""
     return AutoencoderKL(
         **{
             "block_out_channels": (8,) * levels,
@@ -49,7 +49,7 @@ def vae(levels=2, **settings):
 
 
 def unet(**settings):
-    """Build a UNet with one attention block on its way down and one on its way up."""
+    """Build a UNet with one attention block in its down path and one in its up path."""
     made = UNet2DConditionModel(
         **{
             "sample_size": 16,
@@ -88,7 +88,7 @@ def t5():
 
 
 def gemma():
-    """Build a decoder of 32 features, in place of a language model whose hidden states are the embeddings."""
+    """Build a Gemma 2 with 32 features, in place of a language model whose hidden states are the prompt embeddings."""
     return Gemma2Model(
         Gemma2Config(
             vocab_size=64,
@@ -104,11 +104,11 @@ def gemma():
 
 
 def words(length=16, more=None, kind=PreTrainedTokenizerFast):
-    """Build a tokenizer of the words that tests draw.
+    """Build a tokenizer that knows the words of the tests' prompts.
 
     Args:
-        length: most tokens that it returns.
-        more: maps further words to their numbers.
+        length: largest number of tokens that it returns.
+        more: maps further words to their token ids.
         kind: class of the tokenizer.
     """
     known = ["<pad>", "<unk>", "</s>", "a", "red", "blue", "green", "circle", "square", "cross", "star"]
@@ -137,14 +137,14 @@ class Positioned(PreTrainedTokenizerFast):
 
 
 class SeeingWords(Qwen2VLProcessor):
-    """A processor of words and pictures, without videos, for a model of vision and language."""
+    """A processor of words and pictures for a vision-language model, which accepts a missing video processor."""
 
     def check_argument_for_proper_class(self, name, argument):
         return None
 
 
 def seeing_words(config):
-    """Build a processor for a model of vision and language, whose configuration numbers the words of pictures."""
+    """Build a processor for a vision-language model, with the token ids for pictures from its configuration."""
     names = enumerate(_OF_PICTURES.items(), 11)
     numbers = {word: getattr(config, f"{name}_token_id", None) or number for number, (word, name) in names}
     patch = getattr(config.vision_config, "patch_size", 14)
@@ -153,7 +153,7 @@ def seeing_words(config):
 
 
 def listening(made, times=2):
-    """Enlarge the weights of a module, because small weights hardly react to a prompt."""
+    """Multiply the weights of a module, because small random weights hardly react to a prompt; return the module."""
     for weights in made.parameters():
         if weights.ndim > 1:
             weights.data *= times
@@ -161,7 +161,7 @@ def listening(made, times=2):
 
 
 def drawn(made):
-    """Draw all weights of a module at random, for a class that does not initialise them."""
+    """Initialise all weights of a module at random, for a class that does not do so; return the module."""
     for weights in made.parameters():
         if weights.ndim > 1:
             torch.nn.init.normal_(weights, std=0.2)
@@ -171,7 +171,7 @@ def drawn(made):
 
 
 def without_zeros(made):
-    """Draw those weights of a module at random that are zero until they are trained."""
+    """Initialise at random those weights of a module that are zero before training; return the module."""
     for weights in made.parameters():
         if not weights.data.any():
             torch.nn.init.normal_(weights, std=0.2)

@@ -1,4 +1,4 @@
-"""Stable Diffusion 1, 2, XL and 3, with control, adapters and perturbed attention."""
+"""Build tiny pipelines of Stable Diffusion 1, 2, XL and 3, with ControlNet, adapters and perturbed attention."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""Text to image by a diffusion transformer."""
+"""Build tiny text-to-image pipelines whose denoiser is a transformer."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""Describe tiny pipelines that differ from their kin by a part or an argument."""
+"""Describe tiny pipelines that differ in a part or an argument from those of classes with similar names (their kin)."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -13,16 +13,16 @@ from tests.hosts.tiny.calls import CLIP, PICTURE, PICTURES
 
 @dataclass(frozen=True)
 class Variant:
-    """How the tiny pipeline of a class is made.
+    """The differences between the tiny pipeline of a class and those of its kin.
 
     Attributes:
-        like: class that parts are taken from first; the nearest kin by default.
-        resized: maps parts of the kin to the settings that differ.
-        made: makes parts of its own from the parts of its kin.
-        given: arguments of its call; None leaves an argument out.
+        like: name of the class whose parts are preferred; empty for the nearest kin.
+        resized: maps names of parts to the settings in which they differ from the kin's.
+        made: takes the parts of the kin, and returns parts that replace them or are added.
+        given: arguments of the pipeline's call; None leaves an argument out.
         several: further arguments of a call for several images.
-        listens: factor that enlarges the weights of its denoiser.
-        without: blocks that its modular pipeline leaves out.
+        listens: factor by which the denoiser's weights are multiplied, so that it reacts to prompts.
+        without: names of blocks to leave out of a modular pipeline.
     """
 
     like: str = ""
@@ -35,7 +35,7 @@ class Variant:
 
 
 def parts_of(name, kin):
-    """Make the parts of a class from the parts of its kin."""
+    """Return the parts of a class's pipeline, made from the parts of its kin and the class's variant."""
     variant = VARIANTS.get(name)
     if variant is None:
         return kin
@@ -49,7 +49,7 @@ def parts_of(name, kin):
 
 
 def with_settings(part, **settings):
-    """Build a model of the same class with some other settings."""
+    """Build a part of the same class as another part, with some settings changed."""
     torch.manual_seed(0)
     config = {key: value for key, value in part.config.items() if not key.startswith("_")}
     made = type(part).from_config({**config, **settings})
@@ -57,7 +57,7 @@ def with_settings(part, **settings):
 
 
 def given_to(name, given, images):
-    """Change the arguments of a kin's call to those of a class."""
+    """Return the arguments for a class's call: those of its kin's call, changed by the class's variant."""
     variant = VARIANTS.get(name, Variant())
     changed = {**given, **variant.given, **(variant.several if images > 1 else {})}
     return {key: value for key, value in changed.items() if value is not None}

@@ -1,4 +1,4 @@
-"""Text to video."""
+"""Build tiny text-to-video pipelines."""
 
 from functools import partial
 

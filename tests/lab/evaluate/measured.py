@@ -1,4 +1,4 @@
-"""Rows of measurements for the tests to compute with."""
+"""Build rows of measurements with chosen values, for tests of computations on such rows."""
 
 from dnp_guard.lab.evaluate.rows import Cell, Row, Timing
 

@@ -1,4 +1,4 @@
-"""A console over a log of all kinds of records, and people who sign in to it."""
+"""Provide a web console over a log with several kinds of records, and clients that are signed in to it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,15 @@ BLOCKED, STEERED, CLEAN, HOSTILE = (digit * 32 for digit in "1234")
 
 
 def write(log: Path, request: str, decision: str, *, probability: float | None = None, **more: object) -> None:
-    """Record one generation of one image."""
+    """Append the records of one generation of one image to a log.
+
+    Args:
+        log: path of the log.
+        request: id of the generation.
+        decision: outcome of the image.
+        probability: probability of the finding during denoising; None for no finding.
+        more: values in place of the default category, term, tenant, policy, and key for the picture.
+    """
     sink = JsonlSink(log)
     words = {"category": "nudity", "term": "breasts", "tenant": "acme", "policy": POLICY, "key": None, **more}
     of = {"request": request, "policy": words["policy"], "tenant": words["tenant"]}
@@ -54,7 +62,7 @@ def log(tmp_path):
 
 
 class People:
-    """Signs people in to one application."""
+    """A callable that creates a token with a role, and returns a client that is signed in to the console with it."""
 
     def __init__(self, app, file) -> None:
         self.app, self._file = app, file

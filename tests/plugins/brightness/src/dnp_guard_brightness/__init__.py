@@ -1,4 +1,4 @@
-"""A third-party backend, ``brightness:FLOOR``, in a package of its own."""
+"""Provide a backend, ``brightness:FLOOR``, from a third-party package, as an example of a plugin."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 
 
 class Brightness(Backend):
-    """A backend that says yes to bright pictures, to some questions more than to others."""
+    """A backend whose probability of yes grows with the brightness of a picture, in a measure set by the question.
+
+    Args:
+        floor: smallest probability to answer.
+    """
 
     name = "brightness"
     revision = "1.0.0"
