@@ -286,7 +286,7 @@ def test_a_backend_that_cannot_be_used_is_refused_at_construction(vlm, message):
 
 @pytest.mark.parametrize("wrong", [None, {"format": 1, "name": "p"}])
 def test_what_is_no_policy_is_refused_with_what_is_one(wrong):
-    with pytest.raises(PolicyError, match=r"no policy.*Policy\.model_validate"):
+    with pytest.raises(PolicyError, match=r"is not a policy.*Policy\.model_validate"):
         Guard(wrong, vlm=ScriptedBackend([{}]))
 
 
