@@ -112,12 +112,10 @@ def to_hold(state: State) -> list[Negative | None]:
 def in_force(policy: Policy, image: ImageState) -> Negative | None:
     """Return the negative prompt that steers a retry from its first step on, made from all findings so far.
 
-    If the policy sets ``escalate``, the first retry begins without a separate guidance term, and gains one at its first
-    query: in the first steps, which settle the composition, that term would suppress what the prompt asks for. Further
-    retries have it from the start.
+    Where it steers in attention, it has no separate guidance term yet: that term joins at the first query, because in
+    the first steps, which settle the composition, it would suppress what the prompt asks for.
     """
-    escalated = policy.guidance.escalate is None or image.attempts > 1
-    return harder(policy, negative_for(policy, _seen(policy, image), escalated=escalated), image.attempts)
+    return harder(policy, negative_for(policy, _seen(policy, image)), image.attempts)
 
 
 def harder(policy: Policy, negative: Negative | None, retry: int) -> Negative | None:
@@ -143,10 +141,18 @@ def _stronger(attention: InAttention, by: float) -> InAttention:
 
 
 def steered(policy: Policy, image: ImageState, decision: Decision) -> Decision:
-    """Strengthen the negative prompt of a decision if the image is being retried."""
-    if image.attempts == 1:
+    """Strengthen the negative prompt of a decision if the image is being retried.
+
+    A separate term beside attention has the share ``retry / (most + 1)`` of its scale, so that it grows in equal steps
+    from retry to retry. The rule is ours: an image that a weak term clears keeps more of what its prompt asks for.
+    """
+    retry = image.attempts - 1
+    if policy.retries is None or not retry:
         return decision
-    return replace(decision, negative=harder(policy, decision.negative, image.attempts - 1))
+    negative = harder(policy, decision.negative, retry)
+    if negative is not None and negative.attention is not None and negative.scale is not None:
+        negative = replace(negative, scale=negative.scale * retry / (policy.retries.most + 1))
+    return replace(decision, negative=negative)
 
 
 def _asks(image: ImageState) -> bool:

@@ -198,18 +198,11 @@ def test_another_process_goes_on_with_a_retry():
     assert going.settle() == (Outcome.STEERED, Outcome.CLEAN)
 
 
-def test_an_image_that_is_made_again_in_attention_has_the_separate_term_beside_it_from_the_first_step_on():
-    guidance = {"mode": "auto", "attention": {"alpha": 0.6, "mask": 0.4}}
-    ends = [star(still_present="retry"), bolt(still_present="retry")]
-    asked = session(1, policy(categories=ends, retries={"scale": 1.5}, guidance=guidance), draws_again=True)
-    asked.steers_attention()
-    look(asked, STAR)
-    asked.again()
+@pytest.mark.parametrize(("key", "raised"), [("alpha", 0.9), ("mask", 0.6)])
+def test_a_retry_in_attention_raises_the_share_and_the_mask(key, raised):
+    asked = in_attention({"scale": 1.5}, attention={"alpha": 0.6, "mask": 0.4})
     (negative,) = asked.negatives
-    assert negative.mode == "attention"
-    assert negative.scale == 9
-    assert negative.attention.alpha == pytest.approx(0.9)
-    assert negative.attention.mask == pytest.approx(0.6)
+    assert getattr(negative.attention, key) == pytest.approx(raised)
 
 
 def in_attention(retries, **guidance):
@@ -224,24 +217,26 @@ def in_attention(retries, **guidance):
     return asked
 
 
-def test_a_first_retry_begins_without_the_separate_term_where_the_policy_says_when_it_comes():
-    (negative,) = in_attention({"most": 2}, escalate=1).negatives
+@pytest.mark.parametrize("guidance", [{"escalate": 1}, {}])
+def test_a_retry_in_attention_begins_without_the_separate_term(guidance):
+    (negative,) = in_attention({"most": 2}, **guidance).negatives
     assert negative.scale is None
 
 
-def test_the_separate_term_joins_a_first_retry_at_its_first_query():
-    asked = in_attention({"most": 2, "scale": 1.5}, escalate=1)
+def joined(retry, most):
+    """Return the scale of the separate term after the first query of a retry."""
+    asked = in_attention({"most": most, "scale": 1.5}, escalate=1)
+    for _ in range(retry - 1):
+        look(asked, STAR)
+        asked.again()
     ask(asked, step(2), NOTHING)
     (negative,) = asked.negatives
-    assert negative.scale == 6 * 1.5
+    return negative.scale
 
 
-def test_a_second_retry_has_the_separate_term_at_once():
-    asked = in_attention({"most": 2, "scale": 1.5}, escalate=1)
-    look(asked, STAR)
-    asked.again()
-    (negative,) = asked.negatives
-    assert negative.scale == 6 * 1.5**2
+@pytest.mark.parametrize(("retry", "most", "share"), [(1, 1, 1 / 2), (1, 3, 1 / 4), (2, 3, 2 / 4), (3, 3, 3 / 4)])
+def test_the_separate_term_joins_at_the_first_query_and_grows_from_retry_to_retry(retry, most, share):
+    assert joined(retry, most) == pytest.approx(6 * 1.5**retry * share)
 
 
 def test_every_further_retry_is_stronger_than_the_one_before():
