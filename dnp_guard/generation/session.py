@@ -248,7 +248,7 @@ class Session:
         self.state = self._waited(waited_ms)
         if plan.step is not None:
             self.state = replace(self.state, answered=plan.before, in_flight=False)
-        self._events.append(events.Unanswered(len(self.state.images)))
+        self._events.append(events.Unanswered(len(plan.images)))
         self.failed(plan.step, error)
 
     def failed(self, step: Step | None, error: Exception, *, caused: bool = False) -> None:

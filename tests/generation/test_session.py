@@ -161,6 +161,15 @@ def test_a_query_without_an_answer_stays_due_and_nothing_is_passed_over_for_like
     assert asked.plan(step(5), [0.95]).images == (0,)
 
 
+def test_a_query_without_an_answer_counts_the_images_that_it_asked_about():
+    asked = session(2, policy(queries={"skip_similar": 0.9}))
+    ask(asked, step(2), NOTHING, NOTHING)
+    plan = asked.plan(step(4), [0.95, 0.2])
+    asked.asking(plan)
+    asked.unanswered(plan, DOWN)
+    assert events.Unanswered(1) in asked.events()
+
+
 @pytest.mark.parametrize(("later", "outcome"), [(True, Outcome.CLEAN), (False, Outcome.FAILED_CLOSED)])
 def test_a_miss_fails_closed_unless_a_later_query_is_answered(later, outcome):
     asked = session(of=policy(queries={"steps": [0.2], "final": False}))
