@@ -15,7 +15,7 @@ def status() -> dict[str, Any]:
 
 
 def register() -> None:
-    """Add the route to ComfyUI's server."""
+    """Add the route ``GET /dnp-guard/status`` to ComfyUI's server."""
     from aiohttp import web  # noqa: PLC0415 (ComfyUI's own, there when this runs)
     from server import PromptServer  # noqa: PLC0415 (a part of ComfyUI)
 

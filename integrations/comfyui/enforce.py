@@ -132,7 +132,7 @@ def _look(graph: Graph, source: tuple[str, int], kind: str, number: int) -> list
 
 
 def _is_looked_at(graph: Graph, name: str) -> bool:
-    """Return whether a node makes a video of pictures or of another video in the workflow, which are looked at."""
+    """Return whether a node makes a video from pictures or videos of the workflow, which are looked at."""
     return any(graph.carries(source, name, key) in {"IMAGE", "VIDEO"} for key, source in graph.links(name))
 
 
@@ -151,7 +151,10 @@ def _guard(graph: Graph, source: tuple[str, int], number: int) -> str:
 
 
 def _nearest(graph: Graph, model: tuple[str, int], kind: str) -> list[Any] | None:
-    """Return the output of a type that is nearest upstream of a model's users and does not depend on the model."""
+    """Return the output of a type that is nearest upstream of the nodes that use a model; None if there is none.
+
+    Outputs that depend on the model itself are passed over.
+    """
     users = graph.users_of(model)
     downstream = {name for name in graph.nodes if model[0] in graph.upstream([name])} - {model[0]}
     for name in (*graph.upstream(users), *graph.nodes):

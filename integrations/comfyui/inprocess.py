@@ -248,7 +248,7 @@ class InProcess:
 
     @property
     def closed(self) -> bool:
-        """Whether the images are withheld before the final look; never in process."""
+        """Whether a failure withholds the images before the final look; always False in process."""
         return False
 
     def action(self, index: int) -> str:
@@ -268,7 +268,7 @@ class InProcess:
         return withheld.words(self.driver.policy, self._outcomes[index])
 
     def line(self, index: int) -> str:
-        """Summarise an image's outcome in a few words."""
+        """Summarise an image's outcome in a few words for the report."""
         report = self.driver.report if self.driver is not None else None
         if report is None:
             return self.failure or "never looked at"

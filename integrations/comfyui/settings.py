@@ -41,8 +41,8 @@ class Settings:
             service's own (empty for none).
         vlm: backend of the vision-language model in process; empty to use the service.
         audit: destination of the audit records in process; empty for none.
-        on_failure: ``closed`` or ``open``: whether to withhold images or let them pass if no session can be opened, so
-            that no policy says so.
+        on_failure: ``closed`` or ``open``: whether to withhold images or let them pass if no session can be opened,
+            because then the service's policy, which decides otherwise, is unknown.
         enforce: ``server`` guards every queued workflow, ``off`` only workflows that contain the guard's nodes.
         locked: whether workflows are kept from choosing the backend and the service.
         start: command line that starts the service; empty if somebody else starts it.
@@ -62,7 +62,7 @@ class Settings:
     start_s: float = 120.0
 
     def __repr__(self) -> str:
-        """Show the settings without the token."""
+        """Show some of the settings, but not the secret token."""
         return f"Settings(url={self.url!r}, policy={self.policy!r}, vlm={self.vlm!r}, enforce={self.enforce!r})"
 
 

@@ -24,7 +24,7 @@ QUESTIONS = [f"is there a {shape} in this image ?" for shape in ("star", "skull"
 
 @pytest.fixture(scope="module")
 def reader():
-    """Return a reader of the embedded model whose prompt has 40 words before the image, like a system prompt."""
+    """Return the embedded vision-language model with its processor, whose prompts have 40 words before the image."""
     torch.set_num_threads(1)
     reader = TransformersBackend(glyphs.VLM).reader
     processor = copy.copy(reader.processor)

@@ -174,7 +174,7 @@ def guarded(nodes: dict[str, Any]) -> dict[str, Any]:
 
 
 def as_mask(nodes: dict[str, Any]) -> dict[str, Any]:
-    """Replace the output by a mask that contains the picture."""
+    """Change a workflow so that it delivers the picture as a mask, and not as an image."""
     nodes = copy.deepcopy(nodes)
     nodes["18"] = {"class_type": "ImageToMask", "inputs": {"image": ["6", 0], "channel": "red"}}
     nodes["7"] = {"class_type": "MaskPreview", "inputs": {"mask": ["18", 0]}}

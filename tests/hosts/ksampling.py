@@ -1,4 +1,4 @@
-"""Run k-diffusion's samplers on the embedded model, with the kinds of denoisers that their users write."""
+"""Run k-diffusion's samplers on the embedded model, through denoisers like those that users of k-diffusion write."""
 
 import importlib.util
 import sys
@@ -93,7 +93,7 @@ class CFGDenoiser:
 
 
 class WebUIDenoiser:
-    """Classifier-free guidance as in A1111: composed prompts, unconditional rows last in the batch, a counter of calls.
+    """Classifier-free guidance as in A1111: prompts composed with ``AND``, unconditional rows last, a counter of calls.
 
     ``cond`` is one list of (conditioning, weight) pairs per image, ``uncond`` one conditioning per image, and
     ``image_cond`` a further tensor for the model. The inner model takes its conditioning as a dictionary.
@@ -164,7 +164,7 @@ def run(name, target, conditioning, sigmas, prompts, seed, **more):
 
 
 def target(pipe, **arguments):
-    """Return a ``KDiffusion`` with classifier-free guidance for a guard, and its denoiser and text encoder."""
+    """Return a ``KDiffusion``, to which a guard can be attached, and the denoiser and text encoder that it uses."""
     denoiser, words = Denoiser(pipe), Conditioning(pipe)
     given = {"denoise": denoiser, "encode": words.encode, "decode": words.decode, **arguments}
     return KDiffusion(CFGDenoiser(denoiser), **given), denoiser, words

@@ -77,7 +77,7 @@ class Connection:
         """Send a request, and return the JSON object that the service answers.
 
         Raises:
-            ServiceFailed: the service did not answer, refused, or answered something else.
+            ServiceFailed: the service did not answer, refused the request, or sent no JSON object.
         """
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data, self._headers, method=method)  # noqa: S310 (checked)

@@ -51,7 +51,7 @@ class Guarding:
         self._request = ""
 
     def install(self) -> None:
-        """Cover the host's live previews as the policy asks."""
+        """Begin to blur or hide the host's live previews, as the policy asks."""
         self._previews.install()
 
     def remove(self) -> None:

@@ -38,7 +38,7 @@ class Call:
         x: noisy latents [B, C, H, W].
         sigma: noise level, or timestep for samplers that count in timesteps, [B].
         image: the conditioning image [B, …], or None.
-        uncond: the host's unconditional, [B, tokens, width] or a dictionary of such tensors; None if the
+        uncond: conditioning of the negative prompts, [B, tokens, width] or a dictionary of such tensors; None if the
             guidance scale is 1.
     """
 
@@ -50,7 +50,7 @@ class Call:
 
     @property
     def images(self) -> int:
-        """The size of the batch."""
+        """The number of images in the batch."""
         return len(self.x)
 
 
@@ -211,9 +211,9 @@ def negatives(denoiser: Any) -> list[str]:
 
 
 def called_by_a_program() -> bool:
-    """Return whether the current call comes from the host's HTTP API, by a search of the stack.
+    """Return whether the current call comes from the host's HTTP API, by searching the call stack for its module.
 
-    Forge's API sets a restricted option by the same call as its settings page does.
+    Nothing else tells: Forge's API sets restricted options through the same function as its settings page.
     """
     frame = inspect.currentframe()
     while frame is not None:

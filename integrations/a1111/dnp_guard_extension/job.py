@@ -97,7 +97,7 @@ class Job:
         self._guarded(lambda: self._before(params), steers=True)
 
     def answered(self, params: Any) -> None:
-        """Keep what steering needs of the denoiser's output before guidance, in hosts with such a callback."""
+        """Pass the denoiser's output before guidance to the steering; only some hosts offer this callback."""
         steering = self._steering
         if steering is not None:
             self._guarded(lambda: steering.answered(params), steers=True)

@@ -30,7 +30,7 @@ _MASKS = ("mask", "attention_mask", "encoder_attention_mask")
 
 
 class _Taken(BaseException):
-    """Raised in a hook to stop a layer before its output projection; ``z`` are the features up to there."""
+    """Raised in a hook to stop a layer before its output projection; ``z`` holds the layer's features at that point."""
 
     def __init__(self, z: Tensor) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class SteeredLayers:
         return self._error or (missed if self._missed else None)
 
     def begins(self, *_: Any) -> None:
-        """Forget the rows of the previous evaluation, at the start of a new one."""
+        """Forget which batch rows belong to which image, because a new evaluation of the network begins."""
         if not self._elsewhere():
             self._of = None
 

@@ -38,8 +38,8 @@ class Settings:
         token_file: file of the bearer token; ignored if ``DNP_GUARD_TOKEN`` is set.
         token: the bearer token.
         policy: name of a policy to apply on top of the service's own; empty for none.
-        on_failure: ``closed`` or ``open``: whether to withhold images or let them pass if no session can be opened, so
-            that no policy says so.
+        on_failure: ``closed`` or ``open``: whether to withhold images or let them pass if no session can be opened,
+            because then the service's policy, which decides otherwise, is unknown.
         locked: whether users can see these settings but not change them.
         decoder: how a preview is decoded, a key of :data:`DECODERS`.
         start: command line that starts the service; empty if somebody else starts it.
@@ -59,7 +59,7 @@ class Settings:
     enabled: bool = True
 
     def __repr__(self) -> str:
-        """Show the settings without the token."""
+        """Show some of the settings, but not the secret token."""
         return f"Settings(url={self.url!r}, policy={self.policy!r}, on_failure={self.on_failure!r})"
 
 
@@ -117,7 +117,7 @@ def load(folder: Path, options: Any, environment: Mapping[str, str]) -> Settings
 
 
 def locked(folder: Path, settings: Settings) -> bool:
-    """Return whether the extension's file exists and its settings shut out the host's settings page."""
+    """Return whether the extension's file exists and keeps the host's settings page from changing anything."""
     return (folder / FILE).exists() and settings.locked
 
 

@@ -20,7 +20,7 @@ guarding = Guarding()
 
 
 class DnpGuardScript(scripts.Script):
-    """The script that guards every job of txt2img and img2img."""
+    """The extension's script, whose hooks the web UI calls for every job of txt2img and img2img."""
 
     def title(self) -> str:
         """Return the script's name, which is also its key in the API's ``alwayson_scripts``."""
