@@ -20,7 +20,7 @@ from tests.docs.shell import commands, output_of, shows
 
 ROOT = Path(__file__).parents[2]
 HOW_TO = ROOT / "docs" / "how-to"
-POLICY_PAGES = ["backend.md", "calibrate.md", "edits.md", "looks.md", "policy.md", "steering.md"]
+POLICY_PAGES = ["backend.md", "calibrate.md", "edits.md", "policy.md", "queries.md", "steering.md"]
 """Pages that show policies or parts of them."""
 OTHER_YAML = {"cookbook.md", "engines.md", "evaluate.md"}
 """Pages whose YAML other tests read."""
