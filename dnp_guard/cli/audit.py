@@ -96,7 +96,9 @@ def checkpoint(
         Path | None, typer.Option(help="Sign with this key, created by 'audit key'.", show_default=False)
     ] = None,
     origin: Annotated[str, typer.Option(help="Name of the log.")] = ORIGIN,
-    purged: Annotated[bool, typer.Option("--purged", help="Vouch for every purge in the log.")] = False,
+    purged: Annotated[
+        bool, typer.Option("--purged", help="Let the checkpoint vouch for every purge in the log.")
+    ] = False,
 ) -> None:
     """Print a checkpoint of a log, its number of records and its last hash, in the C2SP checkpoint format.
 

@@ -39,7 +39,7 @@ def replay(
         typer.Option(help="File with the user's own negative prompt, which is not in the record.", show_default=False),
     ] = None,
     probe: Annotated[
-        Path | None, typer.Option(help="Latent probe, if the policy skips queries by one.", show_default=False)
+        Path | None, typer.Option(help="File of the latent probe, if the policy uses one.", show_default=False)
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:

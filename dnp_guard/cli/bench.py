@@ -31,7 +31,7 @@ def bench(
     vlm: Annotated[
         str | None,
         typer.Option(
-            help="Backend to time with your own model, such as detector:nudenet; fixed answers replace its own."
+            help="Backend to time with your own model, such as detector:nudenet; fixed answers replace the backend's."
         ),
     ] = None,
     policy: Annotated[str, typer.Option(help="Policy of the guard.")] = GLYPHS,

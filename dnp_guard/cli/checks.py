@@ -159,10 +159,8 @@ def model(folder: Path) -> Check:
     except (OSError, ValueError, KeyError) as error:
         remedy = "Give a folder with the model_index.json of a diffusers pipeline."
         return failed(name, "not-a-pipeline", f"it cannot be read: {error}", remedy, str(folder))
-    auto = "attention where each call shows its layers" if shown_in(folder) else "separate: attention was not measured"
-    return Check(
-        name, "ok", f"a guard can be attached to {kind}; each call shows where its prompt goes; `mode: auto` is {auto}"
-    )
+    auto = "attention, if a call shows its layers" if shown_in(folder) else "separate: attention was not measured"
+    return Check(name, "ok", f"a guard can be attached to {kind}; `mode: auto` is {auto}")
 
 
 def checkpoint(file: Path) -> Check:

@@ -30,7 +30,9 @@ def distill(
     prompts: Annotated[
         Path | None, typer.Option("--prompts", help="File with one prompt per line; 'glyphs' has its own prompts.")
     ] = None,
-    images: Annotated[int, typer.Option("--images", min=10, help="Number of own prompts of 'glyphs'.")] = 960,
+    images: Annotated[
+        int, typer.Option("--images", min=10, help="Number of prompts, if 'glyphs' supplies them.")
+    ] = 960,
     steps: Annotated[int, typer.Option("--steps", min=1, help="Denoising steps.")] = 25,
     guidance_scale: Annotated[float, typer.Option("--guidance-scale", min=0, help="Guidance scale.")] = 5.0,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed; image i uses seed + i.")] = 0,

@@ -45,11 +45,13 @@ class Compared:
     grow: Annotated[
         str,
         typer.Option(
-            help="For prompts that draw several forbidden things, also measure policies of one category up to all: "
-            "beside the other methods, only these, or no."
+            help="For prompts that draw several forbidden things, also measure policies with one category, two, up to "
+            "all of them: 'beside' the other methods, 'only' these, or 'no'."
         ),
     ] = "beside"
-    again: Annotated[bool, typer.Option(help="Start over if the folder contains a finished or another run.")] = False
+    again: Annotated[
+        bool, typer.Option(help="Start over if the folder contains a finished run or a different one.")
+    ] = False
     paper: Annotated[
         bool,
         typer.Option("--paper", help="Use VL-DNP's published settings as defaults."),
@@ -87,7 +89,9 @@ class Drawn:
             help="Detector: glyphs, nudenet, opennsfw, q16:FOLDER, clip:ID_OR_FOLDER, vlm:SPEC, or a plugin's."
         ),
     ] = None
-    plugin: Annotated[list[str] | None, typer.Option(help="An installed plugin that may load.")] = None
+    plugin: Annotated[list[str] | None, typer.Option(help="Installed plugin that is allowed to load; repeatable.")] = (
+        None
+    )
     clip: Annotated[
         str | None, typer.Option(help="CLIP model for the alignment score: a folder, or a cached hub id.")
     ] = None

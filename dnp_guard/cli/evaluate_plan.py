@@ -119,7 +119,7 @@ def _require_own_names(names: Sequence[str]) -> None:
     twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
     if twice:
         raise DnpGuardError(
-            f"several files of prompts are named {twice[0]!r}, and the table has one place for that name",
+            f"several files of prompts are named {twice[0]!r}, but the results are listed by name",
             hint="Rename all but one of them.",
         )
 

@@ -31,7 +31,7 @@ def diff(
     *,
     audit: Annotated[Path | None, typer.Option(help="Audit log made under A, to judge again under B.")] = None,
     approve: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Approve B for a reload, even if milder, in a file beside it.")
+        str | None, typer.Option(metavar="NAME", help="Person who approves B even if it is milder; a file records it.")
     ] = None,
     reason: Annotated[str, typer.Option(help="With --approve: the reason.")] = "",
     as_json: AsJson = False,

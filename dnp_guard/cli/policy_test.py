@@ -43,7 +43,7 @@ def test(
     *,
     vlm: Annotated[str | None, typer.Option(help="With --images: backend to measure.")] = None,
     images: Annotated[
-        Path | None, typer.Option(help="Folder with folders of pictures named after categories, or `clean`.")
+        Path | None, typer.Option(help="Folder with one folder of pictures per category, named by its id, and `clean`.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -42,12 +42,15 @@ def pace(queries: Queries) -> list[str]:
     if queries.back_off is not None:
         factor, below = queries.back_off.factor, queries.back_off.below
         sentences.append(
-            f"after a query where no term reaches {below:g} of its threshold, the next is due {factor:g} times as late"
+            f"after a query where no term reaches {below:g} of its threshold, the next is due {factor:g} times as far "
+            "into the run"
         )
         if queries.back_off.steered is not None:
-            sentences.append(f"while an image is steered, the next is due {queries.back_off.steered:g} times as late")
+            sentences.append(
+                f"while an image is steered, the next is due {queries.back_off.steered:g} times as far into the run"
+            )
     if queries.budget_ms is not None:
-        sentences.append(f"no more queries after a wait of {queries.budget_ms} ms for answers")
+        sentences.append(f"no more queries once answers have taken {queries.budget_ms} ms in total")
     return sentences
 
 

@@ -31,7 +31,9 @@ def init(
     ] = None,
     store: Annotated[
         bool,
-        typer.Option("--store", help="Write an example store: a floor, tenants, a region, an exception, and tokens."),
+        typer.Option(
+            "--store", help="Write an example folder of policies, for everyone, tenants and a region, and tokens."
+        ),
     ] = False,
 ) -> None:
     """Write a commented starter policy, its tests, and schemas for editors, without overwriting files."""

@@ -26,7 +26,7 @@ def verify(
     image: Annotated[Path | None, typer.Option(help="Image to be delivered.")] = None,
     tenant: Annotated[str | None, typer.Option(help="Tenant that the receipt must be for.")] = None,
     policy: Annotated[str | None, typer.Option(help="Policy, by name or digest, that must have applied.")] = None,
-    unlooked: Annotated[bool, typer.Option("--unlooked", help="Pass finished images that were not queried.")] = False,
+    unlooked: Annotated[bool, typer.Option("--unlooked", help="Accept finished images that were not queried.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Check that a receipt permits delivery of an image. Exits 1 unless it is signed, unexpired, and says `pass`."""

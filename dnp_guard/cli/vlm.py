@@ -37,7 +37,7 @@ def calibrate(
     policy: Annotated[str, typer.Option(help="Policy whose questions are asked.")] = "glyphs",
     images: Annotated[Path | None, typer.Option(help="Folder of pictures.")] = None,
     labels: Annotated[
-        Path | None, typer.Option(help="CSV file with the columns file, one per category with 1 or 0, and progress.")
+        Path | None, typer.Option(help="CSV file with the columns 'file', one per category (1 or 0), and 'progress'.")
     ] = None,
     held_out: Annotated[
         int | None, typer.Option(min=50, help="Instead: number of x̂0 pictures from the embedded model.")
@@ -46,7 +46,9 @@ def calibrate(
         Path | None, typer.Option(metavar="LOG", help="Instead: audit log with people's verdicts on its images.")
     ] = None,
     rate: Annotated[float, typer.Option(min=0, max=1, help="Target false positive rate.")] = 0.01,
-    ranges: Annotated[str, typer.Option(help="Ends of ranges of progress, separated by commas.")] = "1",
+    ranges: Annotated[
+        str, typer.Option(help="Ends of the ranges of the run with a threshold, such as 0.3,0.6,1.")
+    ] = "1",
     out: Annotated[Path, typer.Option(help="File to write; the plot is written beside it.")] = Path("calibration.json"),
     as_json: AsJson = False,
 ) -> None:

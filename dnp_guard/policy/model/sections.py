@@ -243,14 +243,14 @@ class Guidance(PolicyModel):
     )
     escalate: Count | None = Field(
         default=None,
-        description="Add the separate term to attention once this many answered queries of an image still found what "
-        "it is steered away from, or at once for several categories; in the first retry from its first query on, "
-        "in a further one at once. Omitted: only in a retry. An error in `mode: separate` and `replace`.",
+        description="Add the separate term to attention after this many answered queries of an image still found what "
+        "it is steered away from, or at once if that is several categories. A first retry adds the term at its first "
+        "query, a further one at its first step. Omitted: only in a retry. An error in `mode: separate` and `replace`.",
         examples=[1],
     )
     strength: Literal["constant", "severity", "controller"] | None = Field(
         default=None,
-        description="Basis of the strength; `severity` by default. `constant`: nothing, always the full scale. "
+        description="Rule for the strength; `severity` by default. `constant`: always the full scale. "
         "`severity`: from a quarter of the scale for low to all of it for critical. `controller`: severity, how sure "
         "the answer is, and whether the finding fades; never over the scale. An error in `mode: replace`.",
         examples=["severity"],
