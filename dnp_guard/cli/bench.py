@@ -1,4 +1,4 @@
-"""``dnp-guard bench``: the cost of the guard, with every ratio measured in one run."""
+"""``dnp-guard bench``: the cost of the guard, as a ratio to unguarded generations of the same run."""
 
 from __future__ import annotations
 

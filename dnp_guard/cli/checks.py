@@ -43,7 +43,7 @@ class Check:
 
 
 def failed(name: str, code: str, message: str, hint: str, file: str = "") -> Check:
-    """Make a failed check with one problem."""
+    """Return the result of a failed check, with one problem."""
     return Check(name, "failed", message, (Problem(file, 0, 0, code, message, hint),))
 
 

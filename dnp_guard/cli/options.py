@@ -1,4 +1,4 @@
-"""Groups of options, declared as a dataclass and passed as one argument."""
+"""Groups of command-line options: a dataclass declares them, and the command gets them as one argument."""
 
 from __future__ import annotations
 

@@ -114,7 +114,7 @@ class _Reader:
         self._resolver, self._constructor = yaml.resolver, yaml.constructor
 
     def take(self, event: Event) -> None:
-        """Process the next event."""
+        """Add the next event of the YAML parser to the document."""
         place = Place(event.start_mark.line + 1, event.start_mark.column + 1, getattr(event, "value", ""))
         self.line = place.line
         match event:

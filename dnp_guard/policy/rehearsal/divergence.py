@@ -72,7 +72,7 @@ class Parting:
 
 
 def trail(records: Iterable[Mapping[str, Any]], request: str) -> dict[int, list[RecordedDecision]]:
-    """Return the decisions of one generation in order, by image."""
+    """Return the recorded decisions of one generation, in order, by index of the image in the batch."""
     decisions: dict[int, list[RecordedDecision]] = {}
     for record in records:
         if record.get("request") == request and record.get("event") in _DECISIONS:
