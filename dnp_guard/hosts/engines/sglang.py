@@ -75,7 +75,7 @@ def _attach(worker: Worker, pipeline: Any, guard: Guard) -> None:
             hint="Serve with one GPU for each replica: --num-gpus N --dp-size N.",
         )
     if (wrapped := getattr(pipeline, "diffusers_pipe", None)) is None:
-        from dnp_guard.hosts.engines.attached import attach  # noqa: PLC0415 (imports torch)
+        from dnp_guard.hosts.engines.sglang_pipeline import attach  # noqa: PLC0415 (imports torch)
 
         attach(pipeline, guard)
     elif pipeline._cache_dit_enabled:  # noqa: SLF001 (the engine has no public name for it)
