@@ -13,7 +13,7 @@ from dnp_guard.errors import CannotSteer
 from dnp_guard.hosts.engines.cfg_running import DIFFUSERS, RunningBatch, check_batch
 from dnp_guard.hosts.engines.ranks import Ranks
 from dnp_guard.hosts.engines.rehearsal import FirstPrediction, PipelineMethod, Rehearsal, fresh, outputs
-from dnp_guard.hosts.engines.running import check_policy
+from dnp_guard.hosts.engines.sglang_request import check_policy
 from dnp_guard.preview.autoencoder import to_tensor
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from dnp_guard.generation.redrawing import check_time
 from dnp_guard.generation.state import Request
 from dnp_guard.hosts.diffusers import prediction
 from dnp_guard.hosts.engines.rehearsal import frames
-from dnp_guard.hosts.engines.running import check_policy
+from dnp_guard.hosts.engines.sglang_request import check_policy
 from dnp_guard.hosts.kdiffusion.generation import Generation
 from dnp_guard.hosts.kdiffusion.progress import Progress
 from dnp_guard.preview.autoencoder import check_finite, to_pictures

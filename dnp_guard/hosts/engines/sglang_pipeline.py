@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dnp_guard.errors import CannotSteer
-from dnp_guard.hosts.engines.running import Running, check, check_policy
+from dnp_guard.hosts.engines.sglang_request import Running, check, check_policy
 from dnp_guard.hosts.engines.stages import Stages, fresh
 
 if TYPE_CHECKING:

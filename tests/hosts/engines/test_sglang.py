@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 
 from dnp_guard import CannotSteer, DnpGuardError, RequestRefused, engine
 from dnp_guard.hosts.engines import attestation, sglang
-from dnp_guard.hosts.engines.running import check
+from dnp_guard.hosts.engines.sglang_request import check
 from dnp_guard.hosts.engines.worker import WORKER
 from tests.hosts import engines_stand_in
 from tests.hosts.engines.conftest import ATTENTION, arguments

@@ -11,7 +11,7 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 
 from dnp_guard import CannotSteer, Guard
-from dnp_guard.hosts.engines.running import Running, check_policy
+from dnp_guard.hosts.engines.sglang_request import Running, check_policy
 from dnp_guard.vlm.scripted import ScriptedBackend
 from tests.hosts.engines.conftest import ATTENTION
 from tests.policies import policy, star
