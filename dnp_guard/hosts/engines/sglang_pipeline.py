@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from dnp_guard.errors import CannotSteer
 from dnp_guard.hosts.engines.sglang_request import Running, check, check_policy
-from dnp_guard.hosts.engines.stages import Stages, fresh
+from dnp_guard.hosts.engines.sglang_stages import Stages, fresh
 
 if TYPE_CHECKING:
     from dnp_guard.guard import Guard

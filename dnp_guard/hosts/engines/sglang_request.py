@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from dnp_guard.guard import Guard
-    from dnp_guard.hosts.engines.stages import Stages
+    from dnp_guard.hosts.engines.sglang_stages import Stages
     from dnp_guard.policy import Policy
 
 _IMAGE, _VIDEO = 4, 5
