@@ -16,7 +16,7 @@ import torch
 from diffusers import EulerDiscreteScheduler
 
 from dnp_guard import CannotSteer, Guard, Outcome
-from dnp_guard.hosts.engines import cfg_parallel
+from dnp_guard.hosts.engines import vllm_omni_pipeline
 from dnp_guard.vlm.scripted import ScriptedBackend
 from tests.hosts import engines_stubs
 from tests.hosts.engines_real import digest, show
@@ -123,7 +123,7 @@ PROMPT = {"prompt": "a red circle", "negative_prompt": "a blue square"}
 def rows(pipeline, asked=None):
     """Run a pipeline on a batch, by default one request, and return the hash of every request's images."""
     with torch.inference_mode():
-        outputs = cfg_parallel.outputs(pipeline.forward(asked or batch(PROMPT)))
+        outputs = vllm_omni_pipeline.outputs(pipeline.forward(asked or batch(PROMPT)))
     return [digest(output.output.float().numpy()) for output in outputs]
 
 
@@ -144,7 +144,7 @@ def guarded(name, looks, made=None, dtype=torch.float32):
     """
     guard = Guard(made or policy(), vlm=ScriptedBackend(looks))
     pipeline = own(name, dtype)
-    cfg_parallel.attach(pipeline, guard)
+    vllm_omni_pipeline.attach(pipeline, guard)
     return pipeline, guard
 
 
@@ -192,7 +192,9 @@ def refused():
     }
     for what, more in settings.items():
         try:
-            cfg_parallel.attach(own("StableDiffusion3Pipeline", **more), Guard(policy(), vlm=ScriptedBackend([{}])))
+            vllm_omni_pipeline.attach(
+                own("StableDiffusion3Pipeline", **more), Guard(policy(), vlm=ScriptedBackend([{}]))
+            )
             refusals.append("")
         except CannotSteer as error:
             refusals.append(error.message)
@@ -229,7 +231,7 @@ def follow(rank, file, answers):
     decode = pipeline.vae.decode
     pipeline.vae.decode = lambda latents, **more: decoded.append(latents.numpy()) or decode(latents, **more)
     with Guard(policy(**AGAIN), vlm=backend) as guard:
-        cfg_parallel.attach(pipeline, guard)
+        vllm_omni_pipeline.attach(pipeline, guard)
         with torch.inference_mode():
             (output,) = pipeline.forward(batch(PROMPT))
         made = None if output.output is None else digest(output.output.numpy())

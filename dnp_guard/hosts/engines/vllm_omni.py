@@ -52,7 +52,7 @@ def _attach(worker: Worker, model: Any, guard: Guard) -> None:
     if any(kind.__name__ == _ADAPTER for kind in type(model).__mro__):
         guard.attach(model._pipeline)  # noqa: SLF001 (the adapter has no public name for it)
     else:
-        from dnp_guard.hosts.engines.cfg_parallel import attach  # noqa: PLC0415 (imports torch)
+        from dnp_guard.hosts.engines.vllm_omni_pipeline import attach  # noqa: PLC0415 (imports torch)
 
         worker.ranks = attach(model, guard)
     forward = model.forward

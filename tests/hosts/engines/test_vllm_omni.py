@@ -11,7 +11,7 @@ from dnp_guard.hosts.engines import attestation, vllm_omni
 from dnp_guard.hosts.engines.worker import WORKER
 from tests.hosts import engines_stand_in
 from tests.hosts.engines.conftest import arguments
-from tests.hosts.engines.test_cfg_parallel import batch
+from tests.hosts.engines.test_vllm_omni_pipeline import batch
 
 SEES = [{"star": 0.99}]
 pytestmark = pytest.mark.usefixtures("omni_installed")

@@ -9,7 +9,7 @@ import torch
 from diffusers import FlowMatchHeunDiscreteScheduler
 
 from dnp_guard import CannotSteer, Guard, Outcome
-from dnp_guard.hosts.engines.cfg_parallel import attach
+from dnp_guard.hosts.engines.vllm_omni_pipeline import attach
 from dnp_guard.vlm.scripted import ScriptedBackend
 from tests.hosts.engines.conftest import ATTENTION
 from tests.hosts.engines_stand_in import StableDiffusion3Pipeline
