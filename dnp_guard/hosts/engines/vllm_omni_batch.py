@@ -9,8 +9,8 @@ from dnp_guard.errors import CannotSteer
 from dnp_guard.generation.redrawing import check_time
 from dnp_guard.generation.state import Request
 from dnp_guard.hosts.diffusers import prediction
-from dnp_guard.hosts.engines.rehearsal import frames
 from dnp_guard.hosts.engines.sglang_request import check_policy
+from dnp_guard.hosts.engines.vllm_omni_rehearsal import frames
 from dnp_guard.hosts.kdiffusion.generation import Generation
 from dnp_guard.hosts.kdiffusion.progress import Progress
 from dnp_guard.preview.autoencoder import check_finite, to_pictures
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from dnp_guard.guard import Guard
-    from dnp_guard.hosts.engines.rehearsal import Rehearsal
+    from dnp_guard.hosts.engines.vllm_omni_rehearsal import Rehearsal
 
 DIFFUSERS = "--diffusion-load-format diffusers"
 """Option with which the engine serves a diffusers pipeline."""

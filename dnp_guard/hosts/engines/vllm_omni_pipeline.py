@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from dnp_guard.errors import CannotSteer
 from dnp_guard.hosts.engines.ranks import Ranks
-from dnp_guard.hosts.engines.rehearsal import FirstPrediction, PipelineMethod, Rehearsal, fresh, outputs
 from dnp_guard.hosts.engines.sglang_request import check_policy
 from dnp_guard.hosts.engines.vllm_omni_batch import DIFFUSERS, RunningBatch, check_batch
+from dnp_guard.hosts.engines.vllm_omni_rehearsal import FirstPrediction, PipelineMethod, Rehearsal, fresh, outputs
 from dnp_guard.preview.autoencoder import to_tensor
 
 if TYPE_CHECKING:
