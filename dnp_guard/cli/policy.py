@@ -13,7 +13,7 @@ from rich.text import Text
 
 from dnp_guard.cli.console import AsJson, print_json, print_problem
 from dnp_guard.cli.policy_cases import cases
-from dnp_guard.cli.policy_checked import PolicyCheck
+from dnp_guard.cli.policy_check import PolicyCheck
 from dnp_guard.cli.policy_diff import diff
 from dnp_guard.cli.policy_explain import explain, summary
 from dnp_guard.cli.policy_promote import promote
