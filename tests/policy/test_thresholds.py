@@ -9,7 +9,7 @@ from dnp_guard.policy import Policy, questions, strictest
 from dnp_guard.policy.compare.change import Direction
 from dnp_guard.policy.compare.diff import changes
 from dnp_guard.policy.model.thresholds import StepRange, at, falls, lowest
-from dnp_guard.policy.rehearsal.rehearsed import answers, run
+from dnp_guard.policy.rehearsal.judging import answers, run
 from dnp_guard.types import Outcome
 from tests.policies import policy, star
 

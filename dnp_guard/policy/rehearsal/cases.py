@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from dnp_guard.policy.model.exceptions import with_exceptions
 from dnp_guard.policy.read.testfile import MISSED
-from dnp_guard.policy.rehearsal.rehearsed import Rehearsed, answers, run
+from dnp_guard.policy.rehearsal.judging import Rehearsed, answers, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from dnp_guard.policy.model.policy import Policy
     from dnp_guard.policy.read.testfile import Case, Expect, Look, PolicyTests, Steering
-    from dnp_guard.policy.rehearsal.rehearsed import Answer
+    from dnp_guard.policy.rehearsal.judging import Answer
     from dnp_guard.types import Decision, Negative
 
     Viewer = Callable[[str, Path], Answer]

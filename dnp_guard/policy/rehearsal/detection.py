@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dnp_guard.policy.model.policy import Policy
-    from dnp_guard.policy.rehearsal.rehearsed import Answer
+    from dnp_guard.policy.rehearsal.judging import Answer
     from dnp_guard.types import Question
     from dnp_guard.vlm.base import Backend
 

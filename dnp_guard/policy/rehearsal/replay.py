@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 from dnp_guard.policy.compare.diff import excused
 from dnp_guard.policy.model.questions import questions
 from dnp_guard.policy.model.thresholds import falls
-from dnp_guard.policy.rehearsal.rehearsed import RecordedQuery, run
+from dnp_guard.policy.rehearsal.judging import RecordedQuery, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from dnp_guard.policy.model.policy import Policy
-    from dnp_guard.policy.rehearsal.rehearsed import Answer, Rehearsed
+    from dnp_guard.policy.rehearsal.judging import Answer, Rehearsed
     from dnp_guard.types import Question
 
 _MISSES = ("vlm_", "guard_error")

@@ -8,7 +8,7 @@ from dnp_guard.errors import PolicyError
 from dnp_guard.policy import load_tests, shipped
 from dnp_guard.policy.rehearsal.cases import run_tests
 from dnp_guard.policy.rehearsal.coverage import coverage
-from dnp_guard.policy.rehearsal.rehearsed import answers, run
+from dnp_guard.policy.rehearsal.judging import answers, run
 from dnp_guard.types import Outcome
 from tests.policies import policy, star
 

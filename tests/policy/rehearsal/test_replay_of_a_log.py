@@ -9,7 +9,7 @@ import pytest
 from dnp_guard import Guard
 from dnp_guard.audit.read.lines import read_lines
 from dnp_guard.errors import VlmError
-from dnp_guard.policy.rehearsal.rehearsed import RecordedQuery, answers, run
+from dnp_guard.policy.rehearsal.judging import RecordedQuery, answers, run
 from dnp_guard.policy.rehearsal.replay import replay
 from tests.policies import bolt, policy, star
 from tests.sampler import run as run_sampler
