@@ -13,7 +13,7 @@ from dnp_guard.audit.read.verdicts import reviews
 from dnp_guard.cli.console import AsJson, print_json
 from dnp_guard.errors import DnpGuardError
 from dnp_guard.policy import load_policy, shipped
-from dnp_guard.policy.rehearsal.reviewed import cases as made_cases
+from dnp_guard.policy.rehearsal.from_verdicts import cases as made_cases
 
 
 def cases(
