@@ -15,7 +15,7 @@ from dnp_guard.errors import DnpGuardError
 from dnp_guard.extras import needs
 
 if TYPE_CHECKING:
-    from dnp_guard.lab.distill.looks import Example
+    from dnp_guard.lab.distill.examples import Example
     from dnp_guard.policy import Policy
 
 _MISSES = (0.01, 0.02, 0.05)

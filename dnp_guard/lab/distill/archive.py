@@ -12,7 +12,7 @@ from safetensors.torch import load, save_file
 from dnp_guard.audit.read.lines import read_lines
 from dnp_guard.errors import DnpGuardError
 from dnp_guard.hookspecs import hookimpl
-from dnp_guard.lab.distill.looks import Example, refuse_sensitive, spatial
+from dnp_guard.lab.distill.examples import Example, refuse_sensitive, spatial
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,7 +8,7 @@ import torch
 
 from dnp_guard.generation.pacing import due_by_category
 from dnp_guard.guard import Guard
-from dnp_guard.lab.distill.looks import Example, Watcher, refuse_sensitive
+from dnp_guard.lab.distill.examples import Example, Watcher, refuse_sensitive
 from dnp_guard.policy import Policy
 
 if TYPE_CHECKING:

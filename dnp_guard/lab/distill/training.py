@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from dnp_guard.lab.distill.looks import Example
+    from dnp_guard.lab.distill.examples import Example
     from dnp_guard.policy import Policy
 
 _BATCH = 256

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from dnp_guard.errors import DnpGuardError
-from dnp_guard.lab.distill.looks import Example, spatial
+from dnp_guard.lab.distill.examples import Example, spatial
 from dnp_guard.lab.distill.training import check, parts, train
 from tests.policies import policy
 
