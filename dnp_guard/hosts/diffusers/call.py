@@ -13,7 +13,7 @@ from dnp_guard.hosts.diffusers.asking import arguments
 from dnp_guard.hosts.diffusers.asking.capture import FirstStep, rehearse
 from dnp_guard.hosts.diffusers.asking.recording import RECORDED
 from dnp_guard.hosts.diffusers.asking.standin import CALL, STEP, StandIn, of_scheduler, stands_in
-from dnp_guard.hosts.diffusers.attending.attending import Attending
+from dnp_guard.hosts.diffusers.attending.choice import Attending
 from dnp_guard.hosts.diffusers.beginning import begin, evaluated_again
 from dnp_guard.hosts.diffusers.injection import Injection
 from dnp_guard.hosts.diffusers.predicted import Predicted
