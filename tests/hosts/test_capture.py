@@ -12,7 +12,7 @@ from diffusers import DDIMScheduler, DiffusionPipeline, FlowMatchEulerDiscreteSc
 from dnp_guard import CannotSteer, Guard
 from dnp_guard.hosts.diffusers.asking.recording import Recording
 from dnp_guard.hosts.diffusers.checks import check_caches
-from dnp_guard.hosts.diffusers.guarded import read_arguments
+from dnp_guard.hosts.diffusers.guarded_call import read_arguments
 from dnp_guard.hosts.diffusers.prediction import predict
 from dnp_guard.vlm.scripted import ScriptedBackend
 from tests.hosts.bits import same

@@ -15,7 +15,7 @@ from dnp_guard.errors import CannotSteer
 from dnp_guard.hosts.diffusers.asking.recording import Recording
 from dnp_guard.hosts.diffusers.attach import guard_of
 from dnp_guard.hosts.diffusers.checks import check
-from dnp_guard.hosts.diffusers.guarded import begun, read_arguments
+from dnp_guard.hosts.diffusers.guarded_call import begun, read_arguments
 from dnp_guard.hosts.diffusers.showing.output import Output
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from dnp_guard.audit.events import GuardAttached, GuardDetached
 from dnp_guard.hosts.attachments import attached
 from dnp_guard.hosts.diffusers.asking.recording import takes_time
 from dnp_guard.hosts.diffusers.checks import check, probe_for
-from dnp_guard.hosts.diffusers.guarded import guarded_call
+from dnp_guard.hosts.diffusers.guarded_call import guarded_call
 from dnp_guard.hosts.diffusers.showing.decoding import decoder
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 
 from dnp_guard.hosts.diffusers.attach import guard_of
-from dnp_guard.hosts.diffusers.guarded import guarded_call
+from dnp_guard.hosts.diffusers.guarded_call import guarded_call
 from dnp_guard.policy import Policy
 
 if TYPE_CHECKING:
