@@ -1,4 +1,4 @@
-"""The tests assert one value at a time, so that a failure names the value."""
+"""Every assertion in the tests compares a single value, so that a failure names this value."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ TESTS = Path(__file__).parent
 
 
 def _pairs(test: ast.expr) -> bool:
-    """Return whether an assertion compares several values at once, as two written tuples."""
+    """Return whether an assertion compares several values at once, by two literal tuples."""
     sides = [test.left, *test.comparators] if isinstance(test, ast.Compare) else []
     return sum(isinstance(side, ast.Tuple) and len(side.elts) > 1 for side in sides) > 1
 

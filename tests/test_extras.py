@@ -17,14 +17,14 @@ EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["p
 
 @pytest.fixture
 def plain(monkeypatch, tmp_path):
-    """Make an installation without extras, and an empty folder to run in."""
+    """Make the packages of all extras look missing, and change to an empty folder."""
     extras = {name for names in PACKAGES.values() for name in names}
     monkeypatch.setattr("dnp_guard.extras.find_spec", lambda name: None if name in extras else find_spec(name))
     monkeypatch.chdir(tmp_path)
 
 
 def packages(extra):
-    """Return the import names of an extra's packages, with those of the extras that it includes."""
+    """Yield the import names of an extra's packages, including those of the extras that it contains."""
     for requirement in map(Requirement, EXTRAS[extra]):
         if requirement.name == "dnp-guard":
             yield from (name for held in requirement.extras for name in packages(held))

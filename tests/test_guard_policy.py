@@ -43,7 +43,7 @@ def test_policies_that_refuse_the_backend_only_together_refuse_the_guard():
 
 
 class Told(MemorySink):
-    """A sink that signals a record about the policy after the guard was made."""
+    """A sink that sets the event ``heard`` when a record about the policy comes after the guard was made."""
 
     def __init__(self):
         super().__init__()

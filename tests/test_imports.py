@@ -14,7 +14,7 @@ HEAVY = PACKAGES["diffusers"]
 
 
 def heavy_after(statement: str) -> list[str]:
-    """Return the heavy libraries that a fresh interpreter holds after a statement."""
+    """Return the heavy libraries, such as torch, that a fresh Python process has imported after a statement."""
     program = f"import json, sys\n{statement}\nprint(json.dumps([name for name in {HEAVY} if name in sys.modules]))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
@@ -46,7 +46,7 @@ def test_the_whole_help_loads_no_heavy_library():
 
 
 def circle(imports):
-    """Return the modules of a circle of imports; nothing if there is no circle."""
+    """Return the modules of an import cycle; empty if there is none."""
     try:
         TopologicalSorter(imports).prepare()
     except CycleError as error:

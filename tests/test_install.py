@@ -38,7 +38,7 @@ with Service(sys.argv[1]) as service, service.open(["a lake"], images=1, steps=1
 
 
 class Plain:
-    """A virtual environment with the wheel and its dependencies."""
+    """A virtual environment in which the wheel and its dependencies are installed."""
 
     def __init__(self, folder):
         self.bin = folder / "bin"
@@ -54,7 +54,7 @@ class Plain:
 
 
 def lowest():
-    """Return constraints that hold every dependency to the lower end of its range."""
+    """Return pip constraints that pin every dependency to the oldest version of its range."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     needed = map(Requirement, project["dependencies"])
     return "".join(f"{requirement.name}{str(requirement.specifier).replace('>=', '==')}\n" for requirement in needed)
@@ -85,7 +85,11 @@ def plain(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def generated(plain, tmp_path_factory):
-    """Let the service guard a generation of a model elsewhere; return the host's answers, and the log."""
+    """Run the installed service with a model server, and guard a generation over HTTP.
+
+    Returns:
+        The finished process of the host, and the audit log.
+    """
     log = tmp_path_factory.mktemp("served") / "audit.jsonl"
     with fault_server.running() as model:
         options = ("--policy", "default", "--vlm", f"openai:m@{model.url}", "--audit", log)

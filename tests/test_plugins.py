@@ -68,7 +68,7 @@ def test_guards_share_no_plugins():
 
 @pytest.fixture
 def installed(tmp_path, monkeypatch):
-    """Return a distribution with one plugin, as pip would leave it."""
+    """Return an installed distribution with one plugin, laid out as pip does."""
     (tmp_path / "neighbours_plugin.py").write_text(
         "from dnp_guard import hookimpl\n\nheard = []\n\n\n"
         "@hookimpl\ndef dnp_guard_degraded(reason):\n    heard.append(reason)\n"

@@ -1,4 +1,4 @@
-"""Explain, the guard, the record and the metrics name one digest for the policy in force."""
+"""``policy explain``, the guard, the audit records and the metrics name the same digest for the policy in force."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Silent:
 
 @st.composite
 def files(draw):
-    """Draw the policies of a store: map the name of a file to its text."""
+    """Generate random policies of a store, for property tests: the texts of the files by their names."""
     made = {}
     for name in draw(st.lists(st.sampled_from(["a", "b", "floor"]), min_size=1, max_size=3, unique=True)):
         data = {

@@ -1,4 +1,4 @@
-"""A guard keeps previews of the pictures that the policy names."""
+"""A guard stores previews of the pictures that the policy says, such as those with findings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CHECK = jsonschema.Draft202012Validator(schema())
 
 
 def generate(of, script, audit):
-    """Run a generation, and return the guard's count of previews that could not be kept."""
+    """Run a generation, and return how many previews the guard could not store; None if it failed at none."""
     with Guard(of, vlm=ScriptedBackend(script), audit=audit) as guard:
         driver = start(guard, 2)
         denoise(driver, view=same(driver, PICTURE))

@@ -1,4 +1,4 @@
-"""The locked versions hold, and the look-up of vulnerabilities reports its findings."""
+"""The locked versions of dependencies are the tested ones, and the check for vulnerabilities reports its findings."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_the_lock_has_the_versions_that_are_tested():
 
 
 def declared(project, texts):
-    """Return the names of required packages, with those of the project's own extras."""
+    """Yield the names of required packages, including those of the project's own extras."""
     for requirement in map(Requirement, texts):
         if requirement.name == project["name"]:
             for extra in requirement.extras:

@@ -1,4 +1,4 @@
-"""The contract suite must fail a backend that breaks the contract."""
+"""The contract tests for backends fail for a backend that breaks the contract."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Good:
-    """A backend that answers from the picture's mean and the question's length."""
+    """A backend that fulfils the contract: its answer depends on the picture's mean and the question's length."""
 
     name, revision = "good", "1"
 

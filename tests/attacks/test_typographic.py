@@ -1,4 +1,4 @@
-"""Text in a picture must not answer the questions about the picture."""
+"""Text in a picture must not decide how the vision-language model answers questions about the picture."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def turns(*actions: Callable[[], None]) -> Callable[[], bool]:
-    """Return a function that does one thing per wait, and then ends."""
+    """Return a ``wait`` function for ``follow``: every call runs the next action, and returns False after the last."""
     left = list(actions)
 
     def wait() -> bool:

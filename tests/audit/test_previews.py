@@ -26,7 +26,7 @@ CUT = "2026-01-03T00:00:00.000Z"
 
 
 def stripes(width=200, height=100):
-    """Draw a picture with sharp edges and a comment that must not be kept."""
+    """Draw a picture with sharp edges, and with a comment in its metadata that must not be stored."""
     picture = Image.new("RGB", (width, height))
     draw = ImageDraw.Draw(picture)
     for x in range(0, width, 8):
@@ -83,7 +83,7 @@ def test_a_preview_that_cannot_be_written_is_an_error_of_the_record(tmp_path):
 
 @contextmanager
 def full_disk():
-    """Let files grow to a few bytes, inside the block only: the limit also holds for the tests' own log."""
+    """Limit the size of files to 16 bytes inside a ``with`` block, because the limit applies to the whole process."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (16, before[1]))
     try:
@@ -107,7 +107,7 @@ def test_the_previews_of_one_image_are_forgotten(tmp_path):
 
 @pytest.fixture(params=[JsonlSink, SqliteSink])
 def log(request, tmp_path):
-    """Write a log of three requests with one preview per request; the first two are old."""
+    """Write an audit log of three requests with one preview per request, of which the first two are old."""
     path = tmp_path / "log"
     sink = request.param(path)
     for day, name in enumerate((R1, R2, R3)):

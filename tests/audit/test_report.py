@@ -36,7 +36,13 @@ def summary(name: str = "default") -> Summary:
 
 
 class Tags(HTMLParser):
-    """The tags of a page, and those that do not close as they opened."""
+    """The tags of an HTML page.
+
+    Attributes:
+        open: tags that are not closed yet.
+        seen: all tags in order.
+        wrong: closing tags that do not match the tag opened last.
+    """
 
     def __init__(self) -> None:
         super().__init__()

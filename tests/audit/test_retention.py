@@ -29,7 +29,7 @@ CUT = "2026-01-07T00:00:00.000Z"
 
 @pytest.fixture(params=["file", "rotated", "database"])
 def log(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """Write a log of twelve days, with one request of three records per day."""
+    """Write an audit log of twelve days, with one request of three records per day."""
     if request.param == "database":
         sink: JsonlSink | SqliteSink = SqliteSink(tmp_path / "log")
     else:
@@ -133,7 +133,7 @@ def test_the_log_says_that_it_was_purged_and_by_which_rule(log: Path) -> None:
 
 
 def signed(log: Path) -> SecondPlace:
-    """Return a second place with a key, which holds a checkpoint of the log."""
+    """Return the second place in which checkpoints of the log are kept, with a signing key and one checkpoint."""
     second = SecondPlace(log.with_name("elsewhere"), Signer("k", bytes(32)))
     keep(second.file, Checkpoint("o", 36, verify(log).head_hash), second.signer)
     return second

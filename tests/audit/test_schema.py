@@ -35,7 +35,7 @@ CHECK = jsonschema.Draft202012Validator(schema())
 
 
 class Settling(View):
-    """The pictures of a sampler of ten steps, whose prediction stops changing."""
+    """The pictures of a sampler of ten steps: step 4 looks like the previous one, and step 6 cannot be decoded."""
 
     def __init__(self, index):
         self.index = index
@@ -69,7 +69,7 @@ def refused(sink):
 
 
 def brought(sink):
-    """Run a request that brings a picture."""
+    """Record a request that comes with an input picture."""
     with Guard(policy(inputs={"query": True}), vlm=ScriptedBackend([{"star": 0.9}]), audit=sink) as guard:
         driver = start(guard)
         driver.inputs([[PICTURE]])
@@ -77,7 +77,7 @@ def brought(sink):
 
 
 def excepted(sink):
-    """Let an exception of the policy come into force, and end when it expires."""
+    """Record how an exception in a policy comes into force, and how it ends when it expires."""
     exception = {"category": "star", "until": "2099-01-01T00:00:00Z", "reason": "r", "approved_by": "a"}
     with (
         Guard(
@@ -89,7 +89,7 @@ def excepted(sink):
 
 
 def retried(sink):
-    """Run a generation in which a second attempt shows the same again."""
+    """Record a generation whose second attempt still shows the forbidden content."""
     of = policy(categories=[star(still_present="retry")])
     with Guard(of, vlm=ScriptedBackend([{"star": 0.9}]), audit=sink) as guard:
         driver = start(guard, draws_again=True)
@@ -102,7 +102,7 @@ def retried(sink):
 
 @pytest.fixture(scope="module")
 def records(tmp_path_factory):
-    """Return the records of runs in which every event happens."""
+    """Return audit records in which every kind of event occurs."""
     memory, folder = MemorySink(), tmp_path_factory.mktemp("log")
     seen = [[{"star": 0.9}, {"a storm": 0.9}], [{}, {}], {}]
     run(memory, policy(), seen, prompts=("a", "b"), run={"seed": [1, 2], "steps": 10, "size": [32, 32]})

@@ -33,7 +33,7 @@ needs_permissions = pytest.mark.skipif(os.geteuid() == 0, reason="root may write
 
 @pytest.fixture(params=["memory", "jsonl", "sqlite", "stream"])
 def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Opened:
-    """Open a sink of every kind, and return it with a function that reads its lines."""
+    """Open a sink of every kind, and return it with a function that reads the lines that it has written."""
     if request.param == "memory":
         memory = MemorySink()
         return memory, lambda: list(memory.lines)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
-    """Write a log of two generations."""
+    """Write an audit log of two generations."""
     path = tmp_path / "audit.jsonl"
     sink = JsonlSink(path)
     finding = {"category": "nudity", "term": "t", "probability": 0.9, "threshold": 0.5}
@@ -32,7 +32,7 @@ def log(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def edited(log: Path) -> Path:
-    """Write the same log with its second line edited."""
+    """Return the log after somebody has edited its second line."""
     log.write_bytes(log.read_bytes().replace(b"steered", b"blocked"))
     return log
 

@@ -22,7 +22,7 @@ def finding(probability: float, category: str = "nudity") -> dict[str, Any]:
 
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
-    """Record a generation of three images: one blocked for sure, one steered on weak evidence, one clean."""
+    """Write a log of one generation of three images: a clear case that is blocked, a doubtful one, and a clean one."""
     sink = JsonlSink(tmp_path / "log")
     of = {"request": "r1", "policy": POLICY}
     sink.write(build("request.started", **of))

@@ -13,7 +13,7 @@ from dnp_guard.hosts.engines.attestation import Attestation
 
 @pytest.fixture
 def engine():
-    """Serve one answer to every request."""
+    """Run an HTTP server in place of a serving engine; it gives the same answer to every request."""
     servers = []
 
     def serve(status, body):

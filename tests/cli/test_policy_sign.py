@@ -32,7 +32,7 @@ def path(tmp_path):
 
 @pytest.fixture
 def public(run, path):
-    """Sign the policy, and return the public key."""
+    """Sign the policy with a new key, and return the public key."""
     key = path.with_name("key")
     code, out, _ = run("policy", "sign", path, "--key", key, "--new-key", "--serial", 3, "--expires", "2100-01-01")
     assert code == 0

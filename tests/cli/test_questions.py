@@ -1,6 +1,6 @@
-"""One command answers every question that people ask of a record.
+"""A single command answers each of the questions that people ask about an audit log.
 
-The tenth, whether a generation comes out the same again, is asked in ``tests/lab/test_regenerate.py``.
+One question is tested in ``tests/lab/test_regenerate.py``: whether a generation gives the same image again.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """Let real guards write a log of three people's images, and of one image in shadow."""
+    """Return an audit log with its key: images of three people, and one image under a policy in shadow mode."""
     path = tmp_path_factory.mktemp("questions") / "log"
     of = policy(categories=[star(still_present="block"), bolt()])
     surely, nearly = {"star": 0.95}, {"star": 0.55}

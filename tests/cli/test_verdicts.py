@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
-    """Record eight blocked images and a clean one under the policy of the embedded model."""
+    """Write a log of eight blocked images and a clean one, under the policy of the embedded model."""
     sink = JsonlSink(tmp_path / "log")
     policy = load_policy("glyphs")
     of = {

@@ -1,4 +1,4 @@
-"""The backend that a page builds as its example keeps the contract, by the test class of that page."""
+"""The example backend on the documentation's page about backends passes that page's own contract tests."""
 
 from __future__ import annotations
 

@@ -45,13 +45,13 @@ COMMANDS = typer.main.get_command(build())
 
 
 def blocks(page, *languages):
-    """Return the blocks of a page in some languages."""
+    """Return the code blocks of a page that are in one of these languages."""
     text = (ROOT / page).read_text(encoding="utf-8")
     return [match["text"] for match in BLOCK.finditer(text) if match["language"] in languages]
 
 
 def commands(page):
-    """Yield every command line that a page has its reader type, up to a comment, a redirection or a pipe."""
+    """Yield the command lines that a page tells its reader to type, without comments, redirections and pipes."""
     for language in ("console", "sh"):
         for text in blocks(page, language):
             for line in text.replace("\\\n", " ").splitlines():
@@ -68,7 +68,7 @@ def test_a_command_of_a_page_is_run_or_says_why_not(page):
 
 
 def unknown(words):
-    """Return the words of a `dnp-guard` command line that name no command and no option."""
+    """Return the words of a `dnp-guard` command line that are in the place of a command or option but name none."""
     command, wrong = COMMANDS, []
     for word in words:
         children = getattr(command, "commands", {})

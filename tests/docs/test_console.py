@@ -1,4 +1,4 @@
-"""The commands of a page run from its first to its last and print what it says; its YAML is what it is said to be."""
+"""The commands of a documentation page run in order and print the output on the page; its YAML blocks are valid."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every policy of the cookbook checks, and passes the tests that stand below it."""
+"""Every policy of the documentation's cookbook is valid, and passes the policy tests that the page shows below it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ POLICIES = [name for name in FILES if not name.startswith("tests/")]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Write every file of the page, and the pack that one of them extends."""
+    """Write all files that the page shows into a folder, and the policy pack that one of them extends."""
     made = tmp_path_factory.mktemp("cookbook")
     (made / "tests").mkdir()
     for name, text in FILES.items():

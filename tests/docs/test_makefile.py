@@ -1,4 +1,4 @@
-"""Targets of the Makefile that say what they need."""
+"""Targets of the Makefile say which tools they need."""
 
 from __future__ import annotations
 

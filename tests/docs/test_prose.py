@@ -1,4 +1,4 @@
-"""The check of the prose finds what it is meant to find, and lets plain English pass."""
+"""The prose check finds the patterns that it is made for, and accepts plain English."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tutorial prints and draws what it shows, and its guarded image keeps what was asked for."""
+"""The tutorial's code prints the output and draws the pictures on its page, and its guarded image fits the prompt."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.models
 
 @pytest.fixture(scope="module")
 def tutorial(tmp_path_factory):
-    """Run the tutorial in a folder; give the folder, and the output of each block."""
+    """Run the tutorial in a folder; return the folder, and the output of every code block."""
     folder = tmp_path_factory.mktemp("tutorial")
     return folder, run(folder)
 

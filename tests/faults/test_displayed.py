@@ -1,4 +1,4 @@
-"""Pictures that are displayed otherwise than their pixels are refused, or judged as displayed."""
+"""Pictures that programs display differently from their pixels are refused, or judged as they are displayed."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def written(picture, form="PNG", **options):
 
 
 def chunked(name, value):
-    """Make a black PNG with one more chunk."""
+    """Return a black PNG with a further chunk in its file."""
     more = PngInfo()
     more.add(name, value)
     return written(BLACK, pnginfo=more)
@@ -123,7 +123,7 @@ def test_the_service_takes_what_every_program_shows_alike(serve, name):
 
 @pytest.fixture
 def receipt(serve, tmp_path):
-    """Return a function that makes a receipt of a black picture; it returns the text and the public key."""
+    """Return a function that gets the service's receipt for a black picture, and returns it with the public key."""
 
     def make(**settings):
         public = receipts.new_key(tmp_path / "key")
@@ -201,7 +201,7 @@ def test_a_receipt_is_for_its_tenant_and_its_policy(serve, tmp_path, capsys):
 
 
 class Levels:
-    """A backend that answers with the brightness of a picture, which needs its pixels."""
+    """A backend that answers with the brightness of a picture, for which it must read the pixels."""
 
     def ask(self, images, questions):
         return [[image.getextrema()[0][1] / 255] * len(questions) for image in images]

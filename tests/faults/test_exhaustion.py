@@ -1,4 +1,4 @@
-"""The service bounds the cost of strangers and careless hosts before it reads their requests."""
+"""The service limits the resources that strangers and careless hosts can take, before it reads their requests."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def running(tmp_path_factory):
 
 
 def megabytes(running):
-    """Return the megabytes of memory that the service holds."""
+    """Return the megabytes of memory that the service's process uses."""
     pages = int(Path(f"/proc/{running.process.pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
@@ -50,7 +50,7 @@ def connected(running):
 
 
 def pushed(running, pieces):
-    """Send pieces until the service closes; return the first line of its answer."""
+    """Send pieces of a request until the service closes the connection; return the first line of its answer."""
     with connected(running) as connection:
         with suppress(OSError):
             for piece in pieces:
@@ -61,7 +61,7 @@ def pushed(running, pieces):
 
 
 def is_healthy(running):
-    """Return whether the service answers, before it gives up on the requests that are half open."""
+    """Return whether the service reports its health in half the time that it grants an unfinished request."""
     within = Limits().request_s / 2
     return httpx2.get(f"{running.url}/healthz", trust_env=False, timeout=within).is_success
 
@@ -154,7 +154,7 @@ def test_a_body_that_does_not_come_is_not_waited_for(tmp_path, service_table):
 
 
 def scans(count):
-    """Make a progressive JPEG that repeats its last scan many times."""
+    """Return a progressive JPEG as a data URL, with its last scan repeated ``count`` times."""
     buffer = io.BytesIO()
     Image.new("RGB", (2048, 2048), "red").save(buffer, "JPEG", progressive=True)
     content = buffer.getvalue()
@@ -166,7 +166,7 @@ def scans(count):
 
 @pytest.fixture
 def decoded(monkeypatch):
-    """List the JPEGs that are decoded."""
+    """Return a list to which every JPEG is added that is decoded during the test."""
     pictures, load = [], JpegImageFile.load
     monkeypatch.setattr(JpegImageFile, "load", lambda picture: pictures.append(picture) or load(picture))
     return pictures

@@ -15,7 +15,7 @@ from tests.server.conftest import HERE, ask, begin, finish
 
 
 class Together:
-    """A backend that sees nothing, and whose final looks wait a moment for each other."""
+    """A backend that finds nothing; its calls wait half a second for one another while ``final`` is set."""
 
     def __init__(self, workers):
         self.barrier = threading.Barrier(workers)
@@ -30,7 +30,7 @@ class Together:
 
 @pytest.fixture
 def workers(tmp_path):
-    """Start four workers that share a store and a log; yield them and their backend."""
+    """Start four service workers that share a session store and an audit log; yield their clients and their backend."""
     backend = Together(4)
     made = Settings(policy="glyphs", vlm="", store=f"sqlite:{tmp_path}/sessions", keep=True, audit=(f"{tmp_path}/log",))
     with ExitStack() as stack:

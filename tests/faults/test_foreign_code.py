@@ -1,4 +1,4 @@
-"""Plugins and backends may end threads, panic, or change their arguments."""
+"""The guard survives plugins and backends that end threads, panic, or change their arguments."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from tests.sampler import run
 
 
 class Panic(BaseException):
-    """A panic as extensions in other languages raise it."""
+    """A stand-in for the panic that an extension module in another language, such as Rust, may raise."""
 
 
 FOREIGN = [ValueError("x"), SystemExit(1), CancelledError(), GeneratorExit(), Panic("at the disco")]
 
 
 class Raises:
-    """A backend that raises when it is asked."""
+    """A backend that raises an error at every query."""
 
     def __init__(self, error):
         self.error = error
@@ -44,7 +44,7 @@ def test_nothing_that_a_backend_raises_goes_into_the_generation(error, deadline_
 
 
 def plugin(does):
-    """Build a plugin that does something in every hook that a generation calls."""
+    """Build a plugin that calls the function ``does`` in every hook of a generation, with the hook's arguments."""
 
     class Plugin:
         @hookimpl
@@ -81,7 +81,7 @@ def test_nothing_that_a_plugin_raises_goes_into_the_generation(error):
 
 
 def cleared(**shown):
-    """Change a plugin's arguments in place, as if nothing had been seen."""
+    """Change the arguments of a plugin's hook in place, so that they look as if nothing had been found."""
     for value in shown.values():
         for item in value if isinstance(value, tuple) else (value,):
             for name, new in {"action": None, "findings": (), "negative": None, "probability": 0.0}.items():

@@ -1,4 +1,7 @@
-"""Checkpoints uncover records that somebody removed and covered with a forged tombstone."""
+"""Checkpoints reveal that somebody removed audit records and put a forged tombstone in their place.
+
+A tombstone is the line that a real purge leaves in place of the records that it removes.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ def signer(tmp_path):
 
 @pytest.fixture
 def log(tmp_path):
-    """Write a log of twelve days, with three records per day."""
+    """Write an audit log of twelve days, with three records per day."""
     sink = JsonlSink(tmp_path / "log")
     for day in range(12):
         for event in ("request.started", "query", "request.finished"):
@@ -39,7 +42,7 @@ def log(tmp_path):
 
 @pytest.fixture
 def second(tmp_path, log, signer):
-    """Return the place of the log's checkpoints, with one checkpoint."""
+    """Return the second place in which the log's checkpoints are kept, with one checkpoint."""
     keep(tmp_path / "elsewhere", at_its_end(log), signer)
     return SecondPlace(tmp_path / "elsewhere", signer)
 
@@ -50,7 +53,7 @@ def at_its_end(log):
 
 
 def forge(log, first, last):
-    """Replace records by a tombstone, and have a record of the log name it."""
+    """Replace a range of records by a forged tombstone, and append a record that claims a purge of them."""
     lines = log.read_bytes().splitlines(keepends=True)
     ends = [parse(lines[place]) for place in (first, last)]
     line, sealed = Tombstone(first, last, ends[0]["prev"], ends[1]["hash"], "2026-01-12T01:00:00.000Z").line()

@@ -1,4 +1,4 @@
-"""A worker may be killed at any call of the store of sessions; another goes on from the store."""
+"""A worker may be killed at any call of the session store; another worker then continues the session."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def service(folder, backend=None, clock=time.time):
 
 
 def acknowledged(work):
-    """Run ``work`` in a forked child; return its messages, one per line, and whether it was killed."""
+    """Run ``work`` in a forked process; return the messages that it sent, and whether it was killed."""
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -107,7 +107,7 @@ def test_a_worker_killed_at_any_call_of_the_store_lets_nothing_through_and_loses
 
 
 class DiesAtTheFinal(Backend):
-    """A backend whose process is killed during the final look."""
+    """A backend that kills its own process during the final look."""
 
     info = BackendInfo("dies", "1", local=True)
 
@@ -122,7 +122,7 @@ class DiesAtTheFinal(Backend):
 
 @pytest.fixture
 def left_ending(tmp_path):
-    """Return a worker, and a session whose own worker was killed in its final query."""
+    """Yield a client of a new worker, and the id of a session whose worker was killed during its final look."""
 
     def work(say):
         with service(tmp_path, DiesAtTheFinal()) as client:

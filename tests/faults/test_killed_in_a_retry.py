@@ -1,4 +1,4 @@
-"""A process may be killed while an image is made again."""
+"""A process may be killed while it generates an image again."""
 
 from __future__ import annotations
 

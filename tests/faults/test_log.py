@@ -1,4 +1,4 @@
-"""A log stays whole when its writer, its disk or its clock fails."""
+"""An audit log stays valid when its writing process, its disk or its clock fails."""
 
 from __future__ import annotations
 
@@ -42,12 +42,15 @@ CALLS = [
 
 
 class Injected(OSError):
-    """A failure that a test causes."""
+    """An I/O error that a test injects."""
 
 
 @contextmanager
 def failing_at(number, *, half=False):
-    """Let the I/O call of this number fail, before it does anything or in the middle of a write."""
+    """Let the I/O call of this number fail inside a ``with`` block; yield a list with the name of the failed call.
+
+    The call fails before it does anything or, with ``half``, after half of a write.
+    """
     calls = count(1)
     hit = []
 
@@ -71,7 +74,7 @@ def failing_at(number, *, half=False):
 
 
 def torn_log(path):
-    """Write a log of three records, whose last one is torn."""
+    """Write a log of three records whose last line is incomplete."""
     memory = MemorySink()
     for step in range(3):
         memory.write(build("query", step=step))
@@ -111,7 +114,11 @@ def test_after_a_failure_at_any_io_call_the_log_verifies_and_the_next_run_append
 
 
 def die_within_a_write(at):
-    """Kill this process in the middle of write number ``at``."""
+    """Return a replacement for ``os.write`` that kills the process in the middle of one write, and the real function.
+
+    Args:
+        at: number of this write, and after how many bytes to kill the process.
+    """
     real, writes = os.write, count()
 
     def write(descriptor, data):
@@ -124,7 +131,14 @@ def die_within_a_write(at):
 
 
 def child(opened, first, pipe, at):
-    """Write records until killed, and report every record that was acknowledged."""
+    """Write records until the process is killed, and report every record that the log has acknowledged.
+
+    Args:
+        opened: opens the log.
+        first: number of the first record.
+        pipe: file descriptor for the reports.
+        at: the write that kills the process, see :func:`die_within_a_write`; None for none.
+    """
     sink = opened()
     write, real = die_within_a_write(at) if at else (os.write, os.write)
     os.write = write
@@ -135,7 +149,14 @@ def child(opened, first, pipe, at):
 
 
 def killed(opened, first, chance, *, within=True):
-    """Fork a writer, kill it at a random point, and return the records that it has acknowledged."""
+    """Fork a writing process, kill it at a random point, and return the numbers of the acknowledged records.
+
+    Args:
+        opened: opens the log.
+        first: number of the first record.
+        chance: random numbers.
+        within: whether the process may also be killed in the middle of a write.
+    """
     reading, writing = os.pipe()
     by_itself = within and chance.random() < 0.5
     at = (chance.randrange(40), chance.randrange(5000)) if by_itself else None
@@ -187,7 +208,7 @@ def test_no_acknowledged_record_is_lost_to_a_kill_at_any_point(tmp_path, capsys)
 
 @contextmanager
 def full_disk(path):
-    """Leave room for 100 bytes on the disk, inside the block only: the limit is the whole process's."""
+    """Let the file grow by 100 bytes only, inside a ``with`` block, because the limit applies to the whole process."""
     limits, action = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 100, limits[1]))
     try:
@@ -225,7 +246,7 @@ def test_a_file_that_became_read_only_is_refused_and_later_goes_on(tmp_path):
 
 
 def as_nobody(path):
-    """Run as a user without rights, because root may write everything."""
+    """Try to write a record as a user without rights, because root may write everything; return the result."""
     for folder in (path.parent, *path.parents[1:4]):
         folder.chmod(0o755)
     pid = os.fork()

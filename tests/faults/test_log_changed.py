@@ -1,4 +1,4 @@
-"""A log goes on when somebody changes its file, or when a sink hangs."""
+"""An audit log can be continued after somebody has changed its file, or while a sink hangs."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def emptied(path):
 
 
 def cut_and_grown(path):
-    """Put a longer history into the same file."""
+    """Empty the log's file, and write more records into it than it had."""
     emptied(path)
     write(KINDS["database" if path.suffix == ".db" else "file"](path), range(100, 130))
 

@@ -1,4 +1,4 @@
-"""Under ten times its load the service reports its health, and answers every request in the end."""
+"""Under ten times its normal load, the service still reports its health, and answers every request in the end."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ASKED = 20
 
 @pytest.fixture
 def model():
-    """Run a model server that answers the trial, and holds all later answers."""
+    """Run a model server that answers the guard's trial query; the test then decides when it answers later ones."""
     with faults.running() as server:
         yield server
 

@@ -1,4 +1,4 @@
-"""Machines may lack something, and operators may name something that does not exist."""
+"""The guard works or gives a clear error if folders, users or files are missing on a machine."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.server.conftest import HERE, begin
 
 @pytest.fixture
 def nobody(monkeypatch):
-    """Run as a user without a home and without an entry."""
+    """Run as a user without a home folder and without an entry in the system's list of users."""
 
     def none(*_):
         raise RuntimeError("Could not determine home directory.")

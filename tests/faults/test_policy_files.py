@@ -1,4 +1,4 @@
-"""A folder of policies may hold files that only look like policies, and changes that times and sizes do not show."""
+"""A folder of policies may have files that only look like policies, and files that change but keep time and size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Records fit into a line, and answers do not grow with a session."""
+"""Audit records have a bounded size, and the service's answers do not grow during a session."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_a_repeated_step_is_answered_the_same_among_the_last_eight(serve):
 
 
 class Raising:
-    """A sink that raises once, and keeps later events."""
+    """A sink that raises an error for its first record, and keeps all later ones."""
 
     def __init__(self, error):
         self.error, self.held = error, []

@@ -1,4 +1,4 @@
-"""A generation fails closed if its required record cannot be written."""
+"""A generation fails closed if an audit record that the policy requires cannot be written."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.sampler import finish, run, start
 
 
 class Failing(MemorySink):
-    """A sink that takes ``room`` events and then fails."""
+    """A sink that writes ``room`` events, and fails at all later ones."""
 
     name = "failing"
 

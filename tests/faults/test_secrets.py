@@ -1,4 +1,4 @@
-"""Badly copied keys and tokens are refused, and nothing secret or foreign is quoted."""
+"""Badly copied keys and tokens are refused, and messages quote no secrets and no text of others."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ categories:
 
 
 class Talkative:
-    """A backend that quotes the question when it fails."""
+    """A backend that fails with an error that quotes the question."""
 
     def __init__(self, kind):
         self.kind = kind
@@ -129,7 +129,7 @@ class Talkative:
 
 
 class Odd(VlmBadAnswer):
-    """An error of a backend's own kind."""
+    """An error class that only a backend knows."""
 
 
 @pytest.mark.parametrize("kind", [ValueError, VlmError, Odd, TimeoutError, SystemExit, CancelledError])

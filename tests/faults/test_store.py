@@ -1,4 +1,4 @@
-"""Generations survive failures of the store of sessions, the spool and the log in a database."""
+"""Generations survive failures of the session store, of the spool of unwritten records, and of a log in a database."""
 
 from __future__ import annotations
 
@@ -36,7 +36,10 @@ STEPS = (2, 3, 4, 22)
 
 
 def generation(client):
-    """Run a generation that ends with a star, repeat its requests until answered, and return codes and verdict."""
+    """Run a generation whose image shows a star; return the status codes of its requests, and the final action.
+
+    Every request is repeated until it succeeds, at most four times.
+    """
     codes = []
 
     def sent(request):
@@ -55,7 +58,10 @@ def generation(client):
 
 @pytest.fixture
 def service(tmp_path):
-    """Yield the client of a service, whose errors become answers, and the database of its store."""
+    """Yield a client of a service, and the database of its session store, which can be made to fail.
+
+    Errors of the service reach the client as HTTP answers.
+    """
     settings = Settings(
         policy="glyphs", vlm="", store=f"sqlite:{tmp_path}/sessions", audit=(f"{tmp_path}/log",), keep=True
     )
@@ -117,7 +123,7 @@ def test_a_fault_at_any_call_of_a_log_in_a_database_loses_no_acknowledged_record
 
 
 class Away:
-    """A sink that takes nothing until it is back."""
+    """A sink that fails until ``back`` is set."""
 
     def __init__(self):
         self.back, self.held = False, []
@@ -156,7 +162,16 @@ def test_a_fault_at_any_call_of_the_spool_loses_nothing_uncounted(tmp_path, monk
 
 
 def failing(real, calls, number, hit, code, folder):
-    """Return a system call that fails if it is the spool's call of this number."""
+    """Wrap a system call, so that the spool's call with this number fails.
+
+    Args:
+        real: the system call.
+        calls: counter of the spool's calls.
+        number: number of the call that fails.
+        hit: takes the name of the failed call.
+        code: its error code.
+        folder: folder of the spool.
+    """
 
     def call(*args, **kwargs):
         ours = isinstance(args[0], int) or str(folder) in str(args[0])

@@ -1,4 +1,4 @@
-"""The policy decides when the vision-language server fails; the tests write ``build/fault-table.md``."""
+"""The policy decides about images if the vision-language model's server fails; writes ``build/fault-table.md``."""
 
 from __future__ import annotations
 
@@ -32,7 +32,10 @@ AFTER_THE_FIRST = dict.fromkeys(("429, Retry-After in time", "429, Retry-After t
 
 
 def run(guard):
-    """Run two steps, and query the second if the first query fails; return the outcome and every query's time."""
+    """Run a generation of two steps; return its outcome and the milliseconds that every query took.
+
+    The second step has a query only if the first one fails.
+    """
     driver, waits = start(guard), []
     for index in range(2):
         if driver.due(index, 2):

@@ -1,4 +1,4 @@
-"""Only the policy's words are injected, whatever a model says."""
+"""Only words from the policy become negative prompts, whatever a vision-language model answers."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Says:
 
 
 class Keeps:
-    """A holder that keeps the words to inject."""
+    """A receiver that keeps the negatives which the guard gives to the sampler."""
 
     def __init__(self):
         self.negatives = []

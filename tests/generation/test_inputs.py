@@ -1,4 +1,4 @@
-"""The pictures that a request brings are judged by values: no guard, no backend."""
+"""A session judges a request's input pictures; the tests pass it answers as values, without a guard or a backend."""
 
 from __future__ import annotations
 
@@ -38,7 +38,14 @@ def answer(asked, plan, *rows):
 
 
 def bring(asked, *rows, of=None, shown=None):
-    """Answer about a request's own pictures, given the probability of each category per picture."""
+    """Give a session the answers about a request's input pictures, and return the action on every picture.
+
+    Args:
+        asked: the session.
+        rows: per picture, probabilities by category.
+        of: number of the image that every picture belongs to, or None.
+        shown: number of frames per picture; one by default.
+    """
     plan = asked.plan_inputs(shown or [1] * len(rows))
     asked.inputs(of or [None] * len(rows), plan, answer(asked, plan, *rows))
     return [report.action for report in asked.state.inputs]

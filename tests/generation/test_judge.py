@@ -19,7 +19,7 @@ from tests.policies import bolt, policy, star
 
 
 def look(of, history=None, **seen):
-    """Judge one look, given probabilities by term with underscores for spaces."""
+    """Judge one look under a policy; ``seen`` are the probabilities by term, with underscores for spaces."""
     asked = questions(of)
     row = [seen.get(question.term.replace(" ", "_"), 0.0) for question in asked]
     findings, probabilities = find(of, asked, row)

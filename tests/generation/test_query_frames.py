@@ -14,7 +14,7 @@ FRAMES = [Image.new("RGB", (8, 8), (shade, 0, 0)) for shade in range(0, 60, 10)]
 
 
 class Sees:
-    """A backend that sees something in one frame of six, by its place."""
+    """A backend that sees a star, or an allowed drawing, in chosen frames of six."""
 
     def __init__(self, star_in=(), allowed_in=()):
         self.star_in, self.allowed_in, self.asked = star_in, allowed_in, []
@@ -30,7 +30,7 @@ class Sees:
 
 
 def looked(sees, of=None, **arguments):
-    """Return the negatives of the videos after one look, and the outcomes."""
+    """Generate two videos of three frames with one look; return their negatives and their outcomes."""
     with Guard(of or policy(queries={"steps": [0.2]}), vlm=sees, **arguments) as guard:
         driver = start(guard, 2, shows=3)
         denoise(driver, view=lambda index: Pictures(FRAMES))

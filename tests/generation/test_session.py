@@ -1,4 +1,4 @@
-"""The rules of one generation are driven by values: no guard, no backend, no waiting."""
+"""A session applies the rules of one generation; the tests pass it answers as values, without guard and backend."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def step(index, *, effective=True):
 
 
 def answer(asked, plan, *rows):
-    """Build a backend's answer, given the probabilities of categories per image of a plan."""
+    """Build a backend's answer to a session's planned query; ``rows`` are probabilities by category, per image."""
     seen = [
         judge.find(
             asked.policy,
@@ -47,7 +47,7 @@ def answer(asked, plan, *rows):
 
 
 def ask(asked, at, *rows, now=None):
-    """Put the query of a step, take its answer at once, and return its plan."""
+    """Have a session plan the query of a step, give it the answer at once, and return the plan."""
     plan = asked.plan(at)
     asked.asking(plan)
     asked.answered(plan, answer(asked, plan, *rows), now or at)
@@ -274,15 +274,15 @@ def test_a_decision_is_tightened_before_it_is_judged_by():
 
 @dataclass(frozen=True)
 class Move:
-    """The events of a step: the likeness of its pictures, and the end of its query.
+    """The random circumstances of one denoising step, for property tests.
 
     Attributes:
-        likeness: likeness per image.
-        rows: probabilities of categories per image; None for no answer.
+        likeness: per image, similarity of its picture to the one of the previous look.
+        rows: per image, the probabilities by category that the query answers; None for no answer.
         steers: whether the host can steer by the answer.
-        effective: whether a negative can take effect at the steps that follow.
-        reloads: whether another process takes over before the step.
-        comes: whether an awaited answer has arrived by then.
+        effective: whether a negative can still change the image at the steps that follow.
+        reloads: whether another process takes over the session before the step.
+        comes: whether the answer to an earlier query has arrived by this step.
     """
 
     likeness: tuple[float, ...]
@@ -313,7 +313,7 @@ OF = policy(
 
 
 def taken(asked, plan, move, now):
-    """End a query as a move says."""
+    """End a planned query in a session as a move describes: with an answer, without one, or without steering."""
     if move.rows is None:
         asked.unanswered(plan, DOWN, 7.0)
         return
@@ -323,7 +323,13 @@ def taken(asked, plan, move, now):
 
 
 def played(moves, takes_up, reloading):
-    """Play a generation of two images; return its outcomes, its events and its final state."""
+    """Run a session of two images through moves; return its outcomes, its events and its final state.
+
+    Args:
+        moves: one move per step.
+        takes_up: whether the host can use an answer that arrives at a later step.
+        reloading: whether to save and reload the session where a move says so.
+    """
     request = Request(2, {"name": "test"}, takes_up=takes_up)
     asked, event_list, late = Session(OF, request), [], None
     for index, move in enumerate(moves):
@@ -385,7 +391,12 @@ def test_auto_is_attention_once_the_host_reaches_it_under_the_same_digest():
 
 
 def escalated(looks, **guidance):
-    """Return the scale of every image's separate term beside attention, after looks at some of the steps."""
+    """Return, after looks at steps 2, 4, 6 and 8, the scale of every image's separate term in addition to attention.
+
+    Args:
+        looks: probabilities by category, per look and image.
+        guidance: further keys of the policy's guidance.
+    """
     asked = session(2, of=policy(guidance={**ESCALATES, **guidance}))
     asked.steers_attention()
     for index, rows in zip((2, 4, 6, 8), looks, strict=False):

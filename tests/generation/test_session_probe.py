@@ -16,7 +16,7 @@ from tests.sampler import PICTURE, run
 
 @dataclass(frozen=True)
 class Probed(View):
-    """A step of a sampler whose probe estimates per image how close a star is."""
+    """The pictures of one step, with a probe's estimate per image of how probable a star is."""
 
     near: Sequence[float]
 
@@ -29,10 +29,17 @@ class Probed(View):
 
 @pytest.fixture
 def probed(monkeypatch):
-    """Return a function that runs a guarded sampler of ten steps with a probe; it returns records and outcomes."""
+    """Return a function that runs a guarded sampler of ten steps with a probe; see its docstring."""
 
     def probed(near, script, *, skip=True, categories=None):
-        """Run the sampler; ``near`` maps the index of a step to the probe's estimates per image."""
+        """Run the sampler; return the records of its queries, and the outcomes.
+
+        Args:
+            near: returns the probe's estimates per image, given the index of a step.
+            script: answers of the scripted backend, look by look.
+            skip: whether the policy lets the probe skip queries.
+            categories: categories of the policy; star and bolt by default.
+        """
         sink = MemorySink()
         queries = {"steps": [0.2, 0.4, 0.6, 0.8]} | ({"skip_probe": {"max_miss": 0.01}} if skip else {})
         of = policy(queries=queries, categories=categories or [star(), bolt()])
@@ -51,12 +58,12 @@ def probed(monkeypatch):
 
 
 def always(*near):
-    """Return a probe with one estimate for all steps."""
+    """Return a probe function that gives the same estimates, one per image, at all steps."""
     return lambda index: near
 
 
 def only_at_first(index):
-    """Return a probe that finds an image likely at the first look only."""
+    """Estimate a star as certain at step 2, the first look, and as impossible at other steps: a probe function."""
     return [1.0 if index == 2 else 0.0]
 
 

@@ -1,4 +1,4 @@
-"""A session asks at due steps, and may go on without waiting."""
+"""A session has queries at due steps, and can let denoising continue while a query is running."""
 
 import threading
 
@@ -17,7 +17,11 @@ from tests.waiting import wait_until
 
 
 class Gate:
-    """A backend whose answers wait for the test; it sees a star at every look before the last."""
+    """A backend that gives its next answer, the probability of a star, only after the test has released it.
+
+    Args:
+        answers: probabilities of a star, or errors to raise, query by query.
+    """
 
     def __init__(self, answers):
         self.answers, self.open, self.asked = list(answers), threading.Semaphore(0), threading.Semaphore(0)
@@ -132,7 +136,11 @@ def not_waiting(backend, sink=None, **changes):
 
 
 def run_late(gate, sink, at):
-    """Denoise while the first answer comes just before step ``at``; return the held words by step, and the outcomes."""
+    """Run a generation without waiting, in which the first answer arrives just before step ``at``.
+
+    Returns:
+        The words of the negatives by step, and the outcomes.
+    """
     holds = Holds()
     driver = start(not_waiting(gate, sink), steering=holds, takes_up=True)
 

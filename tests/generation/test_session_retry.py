@@ -1,4 +1,4 @@
-"""An image gets a second attempt, driven by values."""
+"""A session lets the host try an image again; the tests pass it answers as values, without guard and backend."""
 
 from __future__ import annotations
 
@@ -20,14 +20,20 @@ def retried(**retries):
 
 
 def look(asked, *rows):
-    """Make the final look, but settle nothing."""
+    """Give a session the answer to its final look, without settling the outcomes; return the plan of the look."""
     plan = asked.plan_final()
     asked.answered(plan, answer(asked, plan, *rows))
     return plan
 
 
 def retry_begun(of=None, *rows, **request):
-    """Return a session of two images in its second attempt: the first image showed a star, the second nothing."""
+    """Return a session of two images at the start of its second attempt.
+
+    Args:
+        of: the policy.
+        rows: answer to the final look per image; by default, a star in the first image and nothing in the second.
+        request: further fields of the ``Request``.
+    """
     asked = session(2, of or retried(), **{"draws_again": True, **request})
     look(asked, *(rows or (STAR, NOTHING)))
     asked.again()
@@ -206,7 +212,7 @@ def test_a_retry_in_attention_raises_the_share_and_the_mask(key, raised):
 
 
 def in_attention(retries, **guidance):
-    """Return a session of one image in attention whose final look saw a star."""
+    """Return a session of one image, steered in attention, at the start of its second attempt after a star was seen."""
     guidance = {"mode": "auto", "attention": {"mask": 0.4}, **guidance}
     asked = session(
         1, policy(categories=[star(still_present="retry")], retries=retries, guidance=guidance), draws_again=True
@@ -224,7 +230,7 @@ def test_a_retry_in_attention_begins_without_the_separate_term(guidance):
 
 
 def joined(retry, most):
-    """Return the scale of the separate term after the first query of a retry."""
+    """Return the scale of the separate term after the first query of retry number ``retry`` of at most ``most``."""
     asked = in_attention({"most": most, "scale": 1.5}, escalate=1)
     for _ in range(retry - 1):
         look(asked, STAR)

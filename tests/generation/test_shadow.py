@@ -1,4 +1,4 @@
-"""A finding in shadow is reported as a decision that would have been, never as nothing seen."""
+"""In shadow mode, a finding is reported as the decision that enforcing would have made, never as nothing seen."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GONE = [{"star": 0.99}, {}]
 
 
 def generated(of, script):
-    """Generate one image, and return its report and records."""
+    """Run a guarded generation of one image, and return its report and its audit records."""
     sink = MemorySink()
     with Guard(of, vlm=ScriptedBackend(script), audit=sink) as guard:
         driver = start(guard)

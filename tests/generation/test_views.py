@@ -1,4 +1,4 @@
-"""One query may show several views of the finished picture."""
+"""A query may show several views of a finished image, such as its mirror image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Steering in attention over the prompt, in tiny pipelines with cross-attention and with joint attention."""
+"""The guard steers in the attention over the prompt, in tiny pipelines with cross-attention or joint attention."""
 
 import copy
 
@@ -55,7 +55,7 @@ def embedded():
 
 @pytest.fixture(params=[*CROSS, *JOINT])
 def pipe(request):
-    """Yield a pipeline of every family; fail the test if it leaves anything behind on it."""
+    """Yield a pipeline of every family; fail the test if the test leaves changes on the pipeline."""
     made = tiny(request.param)
     made.callback_on_step_end = None
     draw(made, num_inference_steps=1)
@@ -109,7 +109,11 @@ def test_no_extrapolation_and_no_share_leave_every_bit(pipe, none):
 
 
 class Spy:
-    """A wrapper that keeps the input and the output of the first steered evaluation."""
+    """A wrapper that keeps the first steered evaluation of a denoiser, for comparison.
+
+    Attributes:
+        kept: the evaluation, its output, the batch row of the steered image's prompt, and the encoded negatives.
+    """
 
     def __init__(self, monkeypatch):
         self.kept = None
@@ -129,7 +133,7 @@ class Spy:
 
 
 def nag(z_pos, z_neg):
-    """Apply equations 7 to 10 of arXiv 2505.21179, as printed."""
+    """Steer attention outputs by equations 7 to 10 of arXiv 2505.21179, written as in the paper."""
     extrapolated = PHI * z_pos - (PHI - 1) * z_neg
     ratio = extrapolated.norm(p=1, dim=-1, keepdim=True) / z_pos.norm(p=1, dim=-1, keepdim=True)
     normalised = torch.minimum(ratio, torch.full_like(ratio, TAU)) / ratio * extrapolated
@@ -137,7 +141,12 @@ def nag(z_pos, z_neg):
 
 
 def beside(z, picture):
-    """Return the features of a prompt's row and its negatives' rows, with the picture's steered in all of them."""
+    """Steer the first row's features away from those of the other rows, and put the result into all rows.
+
+    Args:
+        z: attention outputs, one row for the prompt and one per negative.
+        picture: positions of the picture, which are steered.
+    """
     z, steered = z.clone(), z[:1, picture]
     for negative in z[1:, picture]:
         steered = nag(steered, negative[None])
@@ -146,7 +155,13 @@ def beside(z, picture):
 
 
 def steer(denoiser, end, text):
-    """Have a copy of a denoiser steer the first row away from the other rows, one after the other."""
+    """Return a copy of a denoiser that steers the first row away from the other rows in its attention layers.
+
+    Args:
+        denoiser: the denoiser.
+        end: last part of the names of the layers.
+        text: number of text positions before those of the picture.
+    """
     denoiser = copy.deepcopy(denoiser)
     for name, layer in denoiser.named_modules():
         if not name.endswith(f".{end}") or "refiner" in name:

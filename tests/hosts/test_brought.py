@@ -1,4 +1,4 @@
-"""The guard finds the pictures in a call's arguments and asks about them before its first step."""
+"""The guard finds the input pictures in a call's arguments, and queries them before the first denoising step."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Condition:
 
 
 def colours(given, images=1):
-    """Return the colour of every picture, and of every frame of a video."""
+    """Return the colours of the pictures that the guard finds in a call's arguments, and of all frames of videos."""
     return [[picture.getpixel((0, 0)) for picture in pictures] for pictures, _ in brought(given, images)]
 
 

@@ -1,4 +1,4 @@
-"""The guard captures a pipeline's conditioning and proves it before a call."""
+"""The guard captures the conditioning that a pipeline gives its denoiser, and proves that it does so correctly."""
 
 import copy
 import threading
@@ -28,7 +28,7 @@ def guard(vlm=None):
 
 
 def conditioning(pipe, words="star", **arguments):
-    """Return the conditioning that a guard gives a denoiser for some words."""
+    """Return the conditioning that the guard captures for some words, to give it to the denoiser."""
     from dnp_guard.hosts.diffusers import beginning
 
     captured = []
@@ -48,7 +48,7 @@ def conditioning(pipe, words="star", **arguments):
 
 
 class Painter(DiffusionPipeline):
-    """A pipeline that no table knows, with a call and names of arguments of its own."""
+    """A pipeline class that the guard's tables do not contain, whose call has unusual names of arguments."""
 
     def __init__(self, scheduler, painter, vae, tokenizer, reader, *, deaf=False):
         super().__init__()
@@ -229,7 +229,7 @@ def test_four_threads_share_a_denoiser():
 
 
 def draw_alone(pipe):
-    """Draw as :func:`draw` does, without the global generator, which threads share."""
+    """Generate three images as :func:`draw` does, but without the global random generator, which threads share."""
     generators = [torch.Generator().manual_seed(seed) for seed in range(3)]
     prompts = ["a red circle", "a blue square", "a green cross"]
     sizes = {"height": 32, "width": 32, "num_inference_steps": 4, "guidance_scale": 5.0}

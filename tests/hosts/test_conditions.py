@@ -1,4 +1,4 @@
-"""The guard works with other weights, other types of weights and further arguments of the call."""
+"""The guard works with adapters, other types of weights and unusual arguments of a pipeline's call."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def pipe():
 
 
 def adapter(model, name, seed, modules=("to_k", "to_v")):
-    """Add a LoRA of random weights."""
+    """Add a LoRA with random weights to a model."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # for a second adapter
         model.add_adapter(
@@ -88,7 +88,7 @@ def test_a_lora_that_is_switched_between_calls(pipe):
 
 
 def _twice():
-    """Return answers for two calls of five looks: the second look of both sees a star in the second image of three."""
+    """Return scripted answers for two calls of five looks; in both calls, look 2 sees a star in the second image."""
     of_call = [[{}] * 3, [{}, {"a star": 0.9}, {}], *[[{}] * 3] * 3]
     return of_call + of_call
 

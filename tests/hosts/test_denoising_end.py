@@ -1,4 +1,4 @@
-"""A call may end before its images are denoised, so that a refiner continues."""
+"""The guard works with calls that end before the images are fully denoised, so that a refiner can continue."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ LARGE = {"height": 136, "width": 136, "num_inference_steps": 3}
 
 
 class Watches:
-    """A model that keeps its pictures, and sees a star in the second image from some look on."""
+    """A model that keeps the pictures of its queries, and sees a star in the second image from a chosen query on."""
 
     def __init__(self, seen_from=99):
         self.shown, self.seen_from = [], seen_from

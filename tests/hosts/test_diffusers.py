@@ -24,7 +24,7 @@ def guard(script=(CLEAN,), of=None, **arguments):
 
 
 def second(**terms):
-    """Return the answers of a look that finds something in the second image of three only."""
+    """Return scripted answers of a look at three images, of which only the second shows the given terms."""
     return [{}, terms, {}]
 
 
@@ -32,7 +32,7 @@ SEES_A_STAR_ONCE = [[{}, {}, {}], second(star=0.9), CLEAN]
 
 
 def withheld(image):
-    """Return whether an image [H, W, 3] is grey with something in its middle."""
+    """Return whether an image [H, W, 3] is the placeholder of a withheld one: grey with a sign in its middle."""
     return np.ptp(image[:3]) == 0 and np.ptp(image) > 0
 
 

@@ -1,4 +1,4 @@
-"""Negatives may be encoded beforehand, for pipelines that are called without their text encoder."""
+"""Negatives may be encoded before a call, for pipelines that are called without their text encoder."""
 
 import copy
 
@@ -23,7 +23,7 @@ def guard():
 
 
 def prompts(pipe, name, texts):
-    """Return the arguments of a call for some texts."""
+    """Encode texts, and return them as arguments for a call of the pipeline."""
     if name == "FluxPipeline":
         embeds, pooled, _ = pipe.encode_prompt(texts, None, "cpu", max_sequence_length=16)
         return {"prompt_embeds": embeds, "pooled_prompt_embeds": pooled}
@@ -34,7 +34,7 @@ def prompts(pipe, name, texts):
 
 
 def without_encoder(name):
-    """Return a pipeline without its text encoders, the arguments of a call, and the encoded negative."""
+    """Return a pipeline without its text encoders, encoded prompts as arguments of a call, and the encoded negative."""
     whole = tiny(name)
     own, empty, words = (prompts(whole, name, texts) for texts in (["a lake", "a hill", "a fog"], [""] * 3, ["star"]))
     call = {

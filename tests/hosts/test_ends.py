@@ -1,4 +1,4 @@
-"""A query runs a pipeline's own end only where its predictions need it."""
+"""For a query, the guard runs the end of the pipeline's own call only if decoding the prediction needs it."""
 
 import pytest
 import torch
@@ -13,7 +13,11 @@ pytestmark = pytest.mark.models
 
 @pytest.fixture
 def calls(monkeypatch):
-    """Count the calls of a tiny pipeline and of its copies, with queries at some parts of a run."""
+    """Return a tiny pipeline, and a function that counts its calls.
+
+    The function guards a call with queries at the given shares of the run, and also counts the calls that the guard
+    makes for these queries.
+    """
     pipe = tiny("StableDiffusionPipeline")
 
     def count(*queries):

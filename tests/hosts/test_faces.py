@@ -1,4 +1,4 @@
-"""The guard queries and delivers pictures with transparency."""
+"""The guard queries pictures with transparency in every way in which they may be shown, and delivers what it judged."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def star():
 
 
 def hidden(colour):
-    """Return a picture of one colour, with a star in its transparency only."""
+    """Return a picture of a single colour, in which only the transparency shows a star."""
     picture = Image.new("RGB", SIZE, colour).convert("RGBA")
     picture.putalpha(star())
     return picture
@@ -73,7 +73,7 @@ def test_an_opaque_picture_is_shown_once(mode):
 
 
 class Ended:
-    """A call that ended without failures."""
+    """A stand-in for a pipeline's call that ended without failures."""
 
     images = 1
 
@@ -86,7 +86,7 @@ def array(picture):
 
 
 def forms(picture):
-    """Return a picture in every form of output."""
+    """Return a picture in every output form of a pipeline: PIL, NumPy and PyTorch."""
     return {"pil": [picture], "np": array(picture), "pt": torch.from_numpy(array(picture)).movedim(-1, -3)}
 
 

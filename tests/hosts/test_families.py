@@ -50,7 +50,7 @@ REPRESENTATIVE = [
 
 @pytest.fixture(params=REPRESENTATIVE)
 def pipe(request):
-    """Yield a pipeline of every class; fail the test if it leaves anything behind on it."""
+    """Yield a pipeline of every class; fail the test if the test leaves changes on the pipeline."""
     made = tiny(request.param)
     made.callback_on_step_end = None
     draw(made, num_inference_steps=1)  # diffusers keeps the arguments of its latest call on the pipeline

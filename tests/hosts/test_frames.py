@@ -1,4 +1,4 @@
-"""Few frames lie between a sampler's step and the model: few enough to read in one sitting."""
+"""The call stack between a sampler's step and the vision-language model is short enough to be read in one sitting."""
 
 import inspect
 
@@ -11,7 +11,7 @@ MOST = 9
 
 
 class Counts(ScriptedBackend):
-    """A scripted backend that notes the frames from the scheduler's wrapped step to itself, inclusive."""
+    """A scripted backend that notes the names of the stack frames from the scheduler's wrapped step to itself."""
 
     ways = ()
 

@@ -1,4 +1,4 @@
-"""The checks of a running host pass or fail as they should on the stand-in."""
+"""The checks of a running web UI (``host_check``) pass or fail as they should on the stand-in for AUTOMATIC1111."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.models
 
 @pytest.fixture
 def service(monkeypatch, tmp_path):
-    """Return the address of a service for the extension; the checks serve there in this process, to save time."""
+    """Return an address at which the checks will start their guard service, in this process to save time."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
     served = []

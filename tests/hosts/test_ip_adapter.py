@@ -1,4 +1,4 @@
-"""Pictures as prompts (IP-Adapter) work beside a negative."""
+"""The guard steers pipelines that take pictures as prompts (IP-Adapter)."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ WIDTH = 8
 
 @pytest.fixture
 def pipe():
-    """Yield a tiny pipeline with an adapter of random weights, and remove the adapter afterwards."""
+    """Yield a tiny pipeline with an IP-Adapter of random weights, and remove the adapter afterwards."""
     made = tiny("StableDiffusionPipeline")
     plain = made.unet.attn_processors
     drawing = torch.Generator().manual_seed(0)
@@ -39,7 +39,7 @@ def pipe():
 
 
 def picture(seed):
-    """Return the embeddings of one picture for every prompt, the unconditional ones first."""
+    """Return random embeddings of one picture, used with every prompt, after zeros for the unconditional."""
     shown = torch.randn(1, 1, WIDTH, generator=torch.Generator().manual_seed(seed))
     return [torch.cat([torch.zeros_like(shown), shown])]
 

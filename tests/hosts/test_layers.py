@@ -1,4 +1,4 @@
-"""An item may come in layers, whose number and shape are its own."""
+"""Withheld images are covered in pipelines that return every image as several layers, whose number may differ."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from tests.policies import policy
 
 
 class Ended:
-    """A call of two images that ended."""
+    """A stand-in for a pipeline's call of two images that has ended without failures."""
 
     images = 2
 

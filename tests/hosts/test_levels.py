@@ -12,7 +12,7 @@ from tests.policies import policy
 
 
 def looked_at(name, steps, scheduler=None, **arguments):
-    """Return the steps of a run that are looked at under the noise levels 0.9, 0.7 and 0.4."""
+    """Return the steps of a run that have a look, under a policy with looks at the noise levels 0.9, 0.7 and 0.4."""
     pipe = tiny(name)
     before = pipe.scheduler
     pipe.scheduler = scheduler or before

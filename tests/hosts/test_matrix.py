@@ -1,4 +1,4 @@
-"""One class per kind of pipeline is steered or refused, as ``make matrix`` runs it."""
+"""One pipeline class of every kind is steered or refused, by the code that ``make matrix`` runs for all classes."""
 
 import pytest
 

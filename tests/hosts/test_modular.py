@@ -1,4 +1,4 @@
-"""Modular pipelines are steered, with any guider, with a user's own blocks and with shared parts."""
+"""The guard steers modular pipelines of diffusers with any guider, with a user's own blocks and with shared parts."""
 
 import diffusers
 import pytest
@@ -48,7 +48,10 @@ def drawn(pipe):
 
 
 def moved(pipe, other=None):
-    """Return how far every image moves when something is seen in the second one; nothing may be degraded."""
+    """Return per image the largest change of a pixel when a star is seen in the second image.
+
+    Fail if the guard records a failure.
+    """
     plain, sink = drawn(other or pipe), MemorySink()
     with Guard(OF, vlm=SeesOnce(3, 1), audit=sink).attached(pipe):
         steered = drawn(other or pipe)
@@ -75,7 +78,7 @@ def test_a_guider_that_is_switched_off_is_steered():
 
 
 class Repeats(ModularPipelineBlocks):
-    """A user's own block, which repeats the words of every prompt."""
+    """A user's own pipeline block, which writes the words of every prompt twice."""
 
     model_name = "qwenimage"
 

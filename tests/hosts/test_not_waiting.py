@@ -1,4 +1,4 @@
-"""Guarded calls may go on without waiting for the model, on the embedded pipeline."""
+"""Guarded calls may continue to denoise while the vision-language model answers, in the embedded pipeline."""
 
 import numpy as np
 import pytest

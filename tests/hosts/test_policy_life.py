@@ -1,4 +1,4 @@
-"""Policies are rolled out while the embedded model draws."""
+"""Policies are edited and reloaded while the embedded model generates images."""
 
 from __future__ import annotations
 
@@ -51,7 +51,15 @@ def good(edit):
 
 
 class Edits:
-    """A backend that answers while, during every look, another thread edits the policy and reloads it."""
+    """A backend during whose queries another thread edits the guard's policy file and reloads it.
+
+    Every third edit makes the file invalid.
+
+    Attributes:
+        done: number of edits.
+        broken: number of invalid edits.
+        digests: digests of all valid policies.
+    """
 
     def __init__(self, path, editor):
         self.path, self.editor = path, editor

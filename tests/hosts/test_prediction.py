@@ -101,7 +101,7 @@ def test_a_perfect_model_is_read_back_as_the_image_it_knows_at_every_step(name, 
 
 
 def mixed(sampler, t):
-    """Return x = alpha x0 + sigma noise, from the scaled inputs and timesteps that the scheduler gives a model."""
+    """Return alpha and sigma of x = alpha x0 + sigma noise at a timestep, derived independently of the guard's code."""
     name = type(sampler).__name__
     if name.startswith(("Flow", "LTX")):
         return 1 - float(t) / 1000, float(t) / 1000
@@ -122,7 +122,7 @@ def mixed(sampler, t):
 
 
 def answer(sampler, x, x0, alpha, sigma):
-    """Return the output at x of a model that knows x0."""
+    """Return the output, for an input x, of a perfect model that knows x0, in the scheduler's prediction type."""
     kind, eps = sampler.config.get("prediction_type", "flow_prediction"), (x - alpha * x0) / sigma
     if type(sampler).__name__ == "DDPMWuerstchenScheduler":
         return eps

@@ -1,4 +1,4 @@
-"""The report of a call is in its context and on its output, and lives no longer than the guard."""
+"""A call's report is kept per thread or task and on the call's output, and is dropped with the guard."""
 
 from __future__ import annotations
 

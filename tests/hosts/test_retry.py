@@ -1,4 +1,4 @@
-"""An image gets a second attempt in diffusers, on the embedded pipeline."""
+"""The guard has images generated again in diffusers, in the embedded pipeline."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ SEES_ONE = [[{}, {}, {}], [{}, {"star": 0.9}, {}], CLEAN]
 
 
 class Viewer:
-    """A callback of the caller that keeps the latents that it receives."""
+    """A caller's own step callback, which keeps the latents that it receives."""
 
     def __init__(self, returns=lambda latents: latents):
         self.seen, self._returns = [], returns

@@ -1,4 +1,4 @@
-"""A guard survives changes of its pipeline: type, offload, compilation, adapters, other forms of prompts."""
+"""A guard keeps working after changes of its pipeline, such as data type, offloading, compilation and adapters."""
 
 import copy
 import threading
@@ -29,7 +29,7 @@ def guarded(**arguments):
 
 
 def steered(pipe, **arguments):
-    """Return which of three images a guard changed; nothing may be degraded."""
+    """Return the indices of the images, of three, that a guard changes; fail if the guard records a failure."""
     plain, sink = draw(pipe, **arguments), MemorySink()
     with guarded(audit=sink).attached(pipe):
         seen = draw(pipe, **arguments)

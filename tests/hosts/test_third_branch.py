@@ -1,4 +1,4 @@
-"""The extra branch may be reused, batched, masked or joined by more terms, in the embedded pipeline."""
+"""The denoiser's extra evaluation of the negative may be reused, batched or masked, in the embedded pipeline."""
 
 import numpy as np
 import pytest

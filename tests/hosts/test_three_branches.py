@@ -1,4 +1,4 @@
-"""``separate`` equals VL-DNP's equation written out: e_u + g (e_c - e_u) - s (e_n - e_u)."""
+"""The guidance mode ``separate`` equals VL-DNP's equation written out: e_u + g (e_c - e_u) - s (e_n - e_u)."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""``separate`` equals the equation written out where every branch is an evaluation of its own."""
+"""The guidance mode ``separate`` equals the equation written out, in pipelines that evaluate every branch by itself."""
 
 import pytest
 import torch
@@ -35,7 +35,10 @@ def test_separate_equals_a_hand_written_three_branch_loop(name):
 
 
 def guided(denoise, x, t, k):
-    """Return e_u + g (e_c - e_u) - s (e_n - e_u), and e_c."""
+    """Return the guided prediction e_u + g (e_c - e_u) - s (e_n - e_u), and the prompt's prediction e_c.
+
+    The last term, of the negative, is left out before step ``START``.
+    """
     e_u, e_c = denoise(x, t, ""), denoise(x, t, PROMPT)
     out = e_u + G * (e_c - e_u)
     return (out - S * (denoise(x, t, "star") - e_u) if k >= START else out), e_c

@@ -1,4 +1,4 @@
-"""``separate`` equals the equation written out, however a transformer receives both branches."""
+"""The guidance mode ``separate`` equals the equation written out, however a transformer receives both branches."""
 
 import numpy as np
 import pytest
@@ -46,12 +46,12 @@ def test_separate_equals_a_hand_written_three_branch_loop(name):
 
 @torch.no_grad()
 def three_branches(pipe, denoise, schedule, sign=1, strength=G):
-    """Run the loop by hand: e_u + g (e_c - e_u) - s (e_n - e_u) from the fourth step on.
+    """Run a pipeline's denoising loop by hand, with e_u + g (e_c - e_u) - s (e_n - e_u) from the fourth step on.
 
     Args:
         pipe: the pipeline whose parts are used.
-        denoise: maps pipeline, x, t and text to a prediction.
-        schedule: maps the pipeline to the timesteps.
+        denoise: returns the prediction, given pipeline, x, timestep and text.
+        schedule: sets up the pipeline's scheduler, and returns the timesteps.
         sign: sign of the scheduler's input relative to the denoiser's output.
         strength: factor of e_c - e_u: g, or g + 1 for a pipeline that adds g (e_c - e_u) to e_c.
     """
@@ -69,7 +69,7 @@ def three_branches(pipe, denoise, schedule, sign=1, strength=G):
 
 
 def embed(pipe, text, **more):
-    """Return the denoiser's conditioning for a text: PROMPT as the prompt, any other text as a negative."""
+    """Return the denoiser's conditioning for a text, encoded as a negative prompt unless it is ``PROMPT``."""
     embeddings, mask, negative, negative_mask = pipe.encode_prompt(
         PROMPT, True, negative_prompt=text, device="cpu", max_sequence_length=16, **more
     )[:4]

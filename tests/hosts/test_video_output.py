@@ -1,4 +1,4 @@
-"""A refused video is withheld or blurred, in every form of output."""
+"""The guard withholds or blurs a refused video in every output form of a pipeline."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""A picture of grey with words stands in place of a withheld image."""
+"""A grey picture with words on it replaces a withheld image."""
 
 from __future__ import annotations
 

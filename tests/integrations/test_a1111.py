@@ -1,4 +1,4 @@
-"""The extension guards a stand-in for the host, on the embedded model, with the service on loopback."""
+"""The extension guards a stand-in for AUTOMATIC1111's web UI, on the embedded model, with the service on loopback."""
 
 from __future__ import annotations
 
@@ -433,7 +433,7 @@ def test_the_page_is_built_alike_every_time(guarded):
 
 
 class Watching(Script):
-    """Another extension, which sees the decoded images after the guard's."""
+    """A second extension, which is given the decoded images after the guard's."""
 
     def __init__(self) -> None:
         self.seen = []
@@ -467,7 +467,7 @@ def test_the_frames_of_a_video_are_withheld_together(guarded):
 
 @pytest.fixture
 def page(guarded, monkeypatch):
-    """Return a function that builds the accordion and returns its components by class."""
+    """Return a function that builds the extension's accordion on the page, and returns its components by class."""
 
     def build(host):
         built = {"Markdown": [], "Textbox": [], "Checkbox": [], "Button": []}

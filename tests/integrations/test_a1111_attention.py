@@ -1,4 +1,4 @@
-"""Steering in attention space works in the stand-ins for AUTOMATIC1111's web UI, Forge and reForge."""
+"""The extension steers in attention space in the stand-ins for AUTOMATIC1111's web UI, Forge and reForge."""
 
 import sys
 from types import SimpleNamespace
@@ -41,7 +41,7 @@ def reasons(guarded):
 
 
 def footprint(host):
-    """Return everything that steering could leave behind in a model."""
+    """Return the hooks and options of the host's model, in which steering could leave changes."""
     hooks = [len(module._forward_pre_hooks) for module in host.model.network.modules()]
     forge = getattr(host.model, "forge_objects", None)
     return hooks, None if forge is None else dict(forge.unet.model_options)
@@ -143,7 +143,7 @@ def test_a_model_without_such_layers_is_refused_attention(guarded, monkeypatch):
 
 
 def unreached(model, folder):
-    """Let a model have its network where nothing of the extension looks."""
+    """Hide a model's network from the extension, so that its attention cannot be steered."""
     model.model = SimpleNamespace(conditioning_key="crossattn")
 
 
@@ -192,7 +192,7 @@ def test_each_of_many_negatives_is_encoded_once(guarded):
 
 @pytest.fixture
 def layers(guarded):
-    """Import the extension's own module."""
+    """Return the extension's module ``layers``, as imported on a host."""
     guarded.host()
     return sys.modules["dnp_guard_extension.layers"]
 

@@ -1,4 +1,4 @@
-"""The extension's parts that need no host work, and all its parts keep common rules."""
+"""The extension's modules that need no host work, and all its modules keep rules such as which packages they import."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PACKAGE = "dnp_guard_extension"
 
 @pytest.fixture(scope="module")
 def parts():
-    """Import the modules that import nothing of a host."""
+    """Yield the extension's modules that import nothing from a host."""
     sys.path.insert(0, str(EXTENSION))
     try:
         names = ("batch", "client", "pictures", "service", "settings", "words")
@@ -368,7 +368,14 @@ def test_a_service_whose_list_of_features_a_proxy_hides_has_none(parts, status, 
 
 
 def opened_with_inputs(parts, mode, on_failure, brought=lambda: [[SMALL]]):
-    """Open a batch with a picture of its own, whose service does not answer about it; the settings say otherwise."""
+    """Open a batch with an input picture about which the service does not answer.
+
+    Args:
+        parts: the extension's modules.
+        mode: mode of the service's policy, ``enforce`` or ``shadow``.
+        on_failure: the policy's choice; the settings have the opposite one, which must not apply.
+        brought: returns the input pictures.
+    """
     settings = parts.settings.Settings(on_failure="closed" if on_failure == "open" else "open")
     client = SimpleNamespace(abandon=lambda _: None)
     batch = parts.batch.Batch(client, settings, ["a"], {}, brought=brought)

@@ -1,4 +1,4 @@
-"""An image gets a second attempt in the stand-in for AUTOMATIC1111: the script samples the batch again."""
+"""An image gets a second attempt in the stand-in for AUTOMATIC1111: the extension samples its batch again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ComfyUI nodes guard a stand-in for the host, on the embedded model."""
+"""The ComfyUI nodes guard workflows in a stand-in for ComfyUI, on the embedded model."""
 
 import asyncio
 import json
@@ -53,7 +53,7 @@ def enforcing(pipe, monkeypatch):
 
 
 def inside(monkeypatch, script=(CLEAN,), of=None):
-    """Let the nodes guard in process, with a scripted model."""
+    """Let the nodes guard in this process with a scripted backend, and return the guard."""
     guard = Guard(of or policy(), vlm=ScriptedBackend(list(script)))
     inprocess = sys.modules["comfyui_dnp_guard.inprocess"]
     monkeypatch.setattr(inprocess, "guard_for", lambda *_: guard)
@@ -87,7 +87,7 @@ def workflow(*, sampler="euler", cfg=5.0, seed=3, batch=3, steps=STEPS, text="a 
 
 
 def with_nodes(plain, **inputs):
-    """Add DNP Guard before the sampler, Final Look before the saving, and Guard Report to a workflow."""
+    """Add to a workflow *DNP Guard* before the sampler, *Final Look* before saving, and *Guard Report*."""
     chosen = {"policy": "", "mode": "auto", "vlm": "scripted:", "service": "", "vae": ["1", 2], **inputs}
     nodes = json.loads(json.dumps(plain))
     nodes["8"] = {"class_type": "DNPGuard", "inputs": {"model": ["1", 0], "clip": ["1", 1], **chosen}}
@@ -109,7 +109,7 @@ def same(first, other):
 
 
 def grey(image):
-    """Return whether a picture is withheld: grey, with words or a sign on it."""
+    """Return whether a picture is the placeholder of a withheld one: grey, with words or a sign on it."""
     shown = np.asarray(image)
     colours = shown.reshape(-1, shown.shape[-1]) if shown.ndim == 3 else shown.reshape(-1, 1)
     return bool((colours == colours[:, :1]).all()) and float(colours[0, 0]) == pytest.approx(128 / 255)
@@ -295,7 +295,7 @@ class TestSamplingMoreThanOnce:
 
     @staticmethod
     def twice(plain):
-        """Add a second sampler of the guarded model, and run both before either image has its final look."""
+        """Add a second sampler of the guarded model, so that both run before either image has its final look."""
         nodes = with_nodes(plain)
         again = {"5": "25", "6": "26", "7": "27", "9": "29"}
         for name, other in again.items():
@@ -396,7 +396,7 @@ class TestSamplingMoreThanOnce:
 
 
 class TestTheStatus:
-    """``GET /dnp-guard/status``."""
+    """``GET /dnp-guard/status`` counts images by outcome."""
 
     @staticmethod
     def images(comfy):
@@ -683,7 +683,7 @@ class TestTheService:
 
     @pytest.fixture
     def asked(self, pipe, guarded, monkeypatch):
-        """Return a function that starts a service with these looks, and is ComfyUI beside it."""
+        """Return a function that starts a service with scripted answers, and installs the stand-in for ComfyUI."""
 
         def start(looks, **changes):
             guarded.serve(looks, **changes)
@@ -806,7 +806,7 @@ class TestTheService:
 
 
 class TestTheExampleWorkflow:
-    """ComfyUI's own page loads this workflow, in which widgets have an order but no names."""
+    """The shipped example workflow, which ComfyUI's page loads, is valid; its widgets have an order but no names."""
 
     WORKFLOW = INTEGRATION / "example_workflows" / "guarded.json"
 
@@ -816,14 +816,14 @@ class TestTheExampleWorkflow:
 
     @staticmethod
     def widgets(kind):
-        """Return the inputs that are set in the node itself: plain values and choices."""
+        """Return the inputs of a node class that are set in the node itself: plain values and choices."""
         declared = kind.INPUT_TYPES()
         every = {**declared["required"], **declared.get("optional", {})}
         plain = {"STRING", "INT", "FLOAT", "BOOLEAN"}
         return {key: value[0] for key, value in every.items() if isinstance(value[0], list) or value[0] in plain}
 
     def queued(self, document, classes):
-        """Turn the workflow into the form of the API, as the page does."""
+        """Convert the workflow to the format of ComfyUI's API, as the page does."""
         links = {link[0]: link for link in document["links"]}
         nodes = {}
         for node in document["nodes"]:
@@ -920,7 +920,7 @@ class TestSettings:
 
 
 def edit(nodes):
-    """Let a workflow start from a picture."""
+    """Change a workflow so that it starts from an input picture."""
     nodes["20"] = {"class_type": "LoadImage", "inputs": {"image": "a.png"}}
     nodes["21"] = {"class_type": "VAEEncode", "inputs": {"pixels": ["20", 0], "vae": ["1", 2]}}
     nodes["5"]["inputs"] |= {"latent_image": ["21", 0], "denoise": 0.5}

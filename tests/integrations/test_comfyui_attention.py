@@ -1,4 +1,4 @@
-"""Steering in attention space works in the stand-in for ComfyUI, by the patches of its blocks."""
+"""The nodes steer in attention space in the stand-in for ComfyUI, through the patches of its blocks."""
 
 import sys
 
@@ -55,7 +55,7 @@ def attend(q, k, v, options):
 
 @pytest.fixture(scope="module")
 def at(shared_pipe):
-    """Return an evaluation of both halves of a batch of three, the unconditional first, as in some hosts."""
+    """Return inputs for one evaluation of three images, with the unconditional rows first, and the text encoder."""
     words = Conditioning(shared_pipe)
     prompts = words.encode(["a red circle", "a blue square", "a green cross"])
     x = torch.randn(3, 8, 8, 8, generator=torch.Generator().manual_seed(5))
@@ -70,7 +70,7 @@ def evaluated(network, at, options):
 
 
 def steered(patched, network, at, texts, images=(1,), before=None):
-    """Evaluate with the patches; return the output, and why an image was not steered."""
+    """Evaluate a network with patches that steer images away from texts; return the output and the failure, if any."""
     acting = [patched.Part(images, at[3].encode([text]), HOW.phi, HOW.tau, HOW.alpha) for text in texts]
     patches = patched.Patched(patched.blocks(network), acting, attend)
     options = patches.options({"cond_or_uncond": [1, 0], **(before or {})})
@@ -184,7 +184,7 @@ class TestARun:
 
 
 def measured(monkeypatch, folder, *, shown):
-    """Let models come from a checkpoint, with the measurement beside it or without."""
+    """Let models come from a checkpoint file, with a measurement of attention steering beside it if ``shown``."""
     file = folder / "model.safetensors"
     file.touch()
     if shown:

@@ -1,4 +1,4 @@
-"""An image gets a second attempt in the stand-in for ComfyUI: the wrapper of the sampler draws again."""
+"""An image gets a second attempt in the stand-in for ComfyUI: the guard's wrapper repeats the sampler run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SHOWN = [[{}, STAR, {}]]
 
 
 def inside(monkeypatch, script, *, retries=None, **more):
-    """Let the nodes guard in process, under a policy that retries an image with a star."""
+    """Let the nodes guard in this process, under a policy that retries an image with a star; return the guard."""
     of = policy(categories=[star(still_present="retry")], retries=retries or {})
     guard = Guard(of, vlm=ScriptedBackend(list(script)), **more)
     monkeypatch.setattr(sys.modules["comfyui_dnp_guard.inprocess"], "guard_for", lambda *_: guard)

@@ -1,4 +1,4 @@
-"""The modules that both extensions have are the same code, as neither may import the other."""
+"""Modules that both extensions have contain the same code; they are copies, because neither may import the other."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The files of a deployment are valid by their own schemas, and their commands start the service."""
+"""The deployment files (compose, Kubernetes) are valid by their schemas, and their commands start the service."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_a_container_is_probed_and_limited(name):
 
 @pytest.fixture
 def files(tmp_path, capsys):
-    """Write the secrets that both deployments mount, and a scripted model."""
+    """Write the secrets that both deployments mount, and a script of answers, into a folder; return the folder."""
     if shutil.which("openssl") is None:
         pytest.skip("makes certificates with openssl")
     make = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj /CN=guard"
@@ -88,7 +88,7 @@ def files(tmp_path, capsys):
 
 
 def here(arguments, files):
-    """Change a deployment's arguments to files of this machine and a scripted model."""
+    """Replace paths and model in a deployment's arguments by files on this machine and scripted answers."""
     (command, *options) = arguments
     assert command == "serve"
     options_here = [re.sub(r"=/(run|var/lib)/dnp-guard/(\w+/)?", f"={files}/", option) for option in options]

@@ -1,4 +1,4 @@
-"""An extension imports from the package only names that it has, also inside functions."""
+"""The extensions import from the package ``dnp_guard`` only names that exist there, also inside functions."""
 
 import ast
 from importlib import import_module
@@ -9,7 +9,7 @@ INTEGRATIONS = Path(__file__).parents[2] / "integrations"
 
 
 def imported(path: Path) -> list[tuple[str, str]]:
-    """Return the names of the package that a file imports, with their modules."""
+    """Return the modules and names that a file imports from the package ``dnp_guard``."""
     return [
         (node.module, name.name)
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))

@@ -1,4 +1,4 @@
-"""The queries and rules of the operators' pack name existing metrics, and the rules fire as described."""
+"""Grafana's queries and Prometheus's alerting rules name existing metrics, and the rules fire as described."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RUNBOOK = (ROOT / "docs" / "how-to" / "telemetry.md").read_text(encoding="utf-8"
 
 
 def metrics():
-    """Return every time series of a guard, with its labels."""
+    """Return the names of all metrics of a guard, with their labels."""
     registry = CollectorRegistry()
     Metrics(registry)
     shown = {}

@@ -1,4 +1,4 @@
-"""A wheel carries examples, integrations and policies beside the package (`pip wheel --no-deps .` shows it)."""
+"""The wheel contains examples, integrations and policies besides the package (`pip wheel --no-deps .` shows it)."""
 
 from __future__ import annotations
 

@@ -30,12 +30,12 @@ def generate(pipe, prompts=PROMPTS, seeds=(3, 4), **options):
 
 @pytest.fixture(scope="module")
 def logged(pipe, tmp_path_factory):
-    """Return a log of one generation of two images, and the generation's id."""
+    """Return an audit log of one generation of two images, and the generation's id."""
     return log_of(tmp_path_factory.mktemp("replay"), pipe)
 
 
 def log_of(folder, pipe, policy="glyphs", **options):
-    """Write a log of one generation of two images into a folder; return it and the generation's id."""
+    """Write an audit log of one generation of two images into a folder; return the log and the generation's id."""
     log = folder / "audit.jsonl"
     with Guard(policy, vlm="glyphs", audit=log) as guard, guard.attached(pipe):
         generate(pipe, **options)
@@ -49,7 +49,7 @@ def replay(log, request, tmp_path, *options, prompts=PROMPTS):
 
 
 class Named:
-    """A scripted backend under the name of another."""
+    """A backend of one fixed probability that has the name and revision of another backend."""
 
     name, revision = "glyphs", "same"
 
@@ -61,7 +61,7 @@ class Named:
 
 
 def remembered(pipe, policy, vlm, prompt=PROMPTS[1]):
-    """Record a generation of one image in memory."""
+    """Run a guarded generation of one image, and return it as a replay reads it from the audit records."""
     sink = MemorySink()
     with Guard(policy, vlm=vlm, audit=sink) as guard, guard.attached(pipe):
         generate(pipe, [prompt], seeds=(7,))

@@ -1,4 +1,4 @@
-"""The few-step stage runs on a budget of seconds."""
+"""The training stage of the few-step model works, here with so little data that it takes seconds."""
 
 import json
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.models
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory):
-    """Make a weights folder with the ordinary model."""
+    """Return a training workshop whose folder of weights has the ordinary text-to-image model."""
     folder = tmp_path_factory.mktemp("train")
     (folder / "out").mkdir()
     (folder / "out" / "pipeline").symlink_to(PIPELINE)
@@ -27,7 +27,7 @@ def shop(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(shop):
-    """Run the stage on a handful of trajectories."""
+    """Run the training stage on a few trajectories, and return its workshop."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fast, "CHUNK", 16)
         patch.setattr(fast, "BATCH", 8)

@@ -1,4 +1,4 @@
-"""Hard examples are gathered and tuned on, on a budget of seconds."""
+"""The vision-language model is tuned on hard examples from guarded generations, here with very little data."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def pictures():
 
 @pytest.fixture
 def examples(tmp_path):
-    """Write a file of easy examples: one scene per shape, the last one a late picture."""
+    """Write a file of examples in the format of hard ones: one scene per shape, of which the last is unfinished."""
     path = tmp_path / "hard.data"
     finished = torch.tensor([True] * (len(SCENES) - 1) + [False])
     scenes = [pack(scene) for scene in SCENES]
@@ -84,7 +84,7 @@ def test_no_question_needs_more_than_a_label_tells():
 
 @pytest.fixture
 def task(tmp_path, examples, monkeypatch):
-    """Return the tuning, with the skull's caption kept for validation."""
+    """Return the tuning task, with the caption of the skull held out for validation."""
     data = tmp_path / "vlm.data"
     scenes = [pack(scene) for scene in SCENES]
     torch.save({"drawn": pictures(), "predicted": pictures(), "origin": torch.arange(8), "scenes": scenes}, data)

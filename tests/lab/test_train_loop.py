@@ -11,7 +11,7 @@ PLAN = loop.TrainingPlan("test", samples=48, batch=4, learning_rate=0.1, seed=5,
 
 
 class Fit:
-    """A fit of a line to noise, which raises at a step, as if its process were killed."""
+    """A tiny training task, the fit of a line; it raises at a chosen step, as if its process were killed."""
 
     def __init__(self, stops_at=None):
         self.line = nn.Linear(2, 1)

@@ -1,4 +1,4 @@
-"""The stage of the vision-language model can run alone, from a finished text-to-image model."""
+"""The training stage of the vision-language model can run alone, if the text-to-image model is finished."""
 
 import pytest
 import torch

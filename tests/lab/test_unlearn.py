@@ -1,4 +1,4 @@
-"""The harness eval-unlearn runs the guard: its own registry, a tiny pipeline, a scripted backend."""
+"""The benchmark harness eval-unlearn can run the guard; the tests use a tiny pipeline and a scripted backend."""
 
 import json
 

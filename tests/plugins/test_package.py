@@ -1,4 +1,4 @@
-"""A backend in a package of its own works when installed as users install it."""
+"""A backend from a third-party package works when the package is installed as users install it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FILES = "src/dnp_guard_brightness"
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
-    """Install the package by pip into a folder of its own on ``sys.path``."""
+    """Install the package with pip into a separate folder, and put the folder on ``sys.path``."""
     folder = tmp_path_factory.mktemp("site")
     wheel = folder / "wheel"
     wheel.mkdir()

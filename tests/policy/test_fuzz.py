@@ -1,4 +1,4 @@
-"""Reading any bytes gives a policy, or a ``PolicyError`` that says where."""
+"""Parsing any bytes gives a policy, or a ``PolicyError`` that says where the problem is."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ TOKENS = [
 
 
 def read(raw):
-    """Read a policy; return None for one that is refused as it should be."""
+    """Parse bytes as a policy and return it, or None if it is refused; fail if a problem has no message or code."""
     try:
         policy = parse_policy(raw, "fuzz.yaml")
     except PolicyError as error:

@@ -17,7 +17,7 @@ terms: {star: [a star, a nova]}
 
 
 def from_0(data):
-    """Upgrade an invented format 0, with a schedule at the top and categories as terms by id."""
+    """Upgrade a policy from an invented format 0, which had other keys for the due steps and the categories."""
     terms = data.pop("terms")
     return {
         "name": data["name"],

@@ -1,4 +1,4 @@
-"""Every mistake is reported once, at its own line, in plain words, with the text to type."""
+"""Every mistake in a policy file is reported once, at its own line, in plain words, with the text to type instead."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Packs are policies for one kind of hazard, to copy and to put into a store."""
+"""Packs, the shipped policies for single kinds of hazard, can be copied and combined with others in a store."""
 
 from __future__ import annotations
 

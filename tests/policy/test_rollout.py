@@ -36,7 +36,7 @@ def path(tmp_path):
 
 
 def admit_all(policy):
-    """Accept every policy."""
+    """Accept every policy: a check for a rollout that never raises."""
 
 
 def rollout(source, tenant=None, **arguments):
@@ -182,7 +182,7 @@ LATER = datetime(2100, 1, 1, tzinfo=UTC)
 
 @pytest.fixture
 def signed(path, tmp_path, monkeypatch):
-    """Return a function that signs the policy under a serial, and returns a rollout that asks for signatures."""
+    """Return a function that signs the policy file with a serial number, and returns a rollout that checks it."""
     monkeypatch.setenv("DNP_GUARD_SERIALS", str(tmp_path / "serials.json"))
     private, public = new_key()
 

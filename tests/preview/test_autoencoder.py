@@ -34,7 +34,7 @@ def test_pictures_and_tensors_are_each_others_inverse():
 
 @pytest.fixture
 def overflowing():
-    """Return an autoencoder whose decoder leaves the range of float16, as Stable Diffusion XL's does."""
+    """Return an autoencoder whose decoder exceeds the range of float16, as that of Stable Diffusion XL does."""
     vae = copy.deepcopy(tiny("StableDiffusionXLPipeline").vae)
     with torch.no_grad():
         vae.decoder.conv_in.weight *= 1e5

@@ -1,4 +1,4 @@
-"""Steering in attention space over the protocol depends on the host's abilities, and is recorded."""
+"""The service lets a host steer in attention space if the host says that it can, and records how it was steered."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ REACHES, SHOWN = ["attention"], ["attention", "attention_shown"]
 
 @pytest.fixture
 def policy(tmp_path):
-    """Return a function that writes a policy with a kind of guidance."""
+    """Return a function that writes a policy with the given ``guidance``, and returns its file."""
     return lambda guidance: written(tmp_path, categories=[star(), bolt(negative=["bolt"])], guidance=guidance)
 
 
 def steered(serve, policy, looks=STAR, **asked):
-    """Open a session and make its first look; return the opening, the image's answer and the client."""
+    """Open a session and send its first query; return the opened session, the answer on the image, and the client."""
     client = serve([looks], policy=policy)
     opened = begin(client, steps=10, **asked).json()
     return opened, ask(client, opened["session"], 2).json()["images"][0], client
@@ -66,7 +66,11 @@ def test_a_host_without_guidance_gets_no_separate_term_beside_attention(serve, p
 
 
 def lost(serve, policy, **asked):
-    """Let a host report at a step that is not due how it steered; return client, session and the image's answer."""
+    """Have a host tell how it steered, with a query at a step that is not due.
+
+    Returns:
+        The client, the session's id, and the answer on the image.
+    """
     opened, _, client = steered(serve, policy, can=SHOWN)
     session = opened["session"]
     return client, session, ask(client, session, 3, **asked).json()["images"][0]

@@ -1,4 +1,4 @@
-"""A host may leave out due queries."""
+"""The service decides about an image although the host has left out due queries."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ GREY = Image.new("RGB", (16, 16), "grey")
 
 @pytest.fixture
 def client(serve, tmp_path):
-    """Serve a policy that lets failures pass, and whose final look makes up for missed ones."""
+    """Return a client of a service whose policy lets images pass after failures, and has a final look."""
     policy = tmp_path / "open.yaml"
     policy.write_text(
         "format: 1\nname: open\non_failure: open\nqueries: {steps: [0.5, 0.75], final: true}\ncategories: [{id: star, "
@@ -25,7 +25,7 @@ def client(serve, tmp_path):
 
 
 def decision(client, queries, **asked):
-    """Return the decision on an image whose host puts these queries."""
+    """Run a generation whose host sends these queries, and return the decision on its image."""
     session = begin(client, **asked).json()["session"]
     for query in queries:
         ask(client, session, query.pop("step"), **query)

@@ -30,7 +30,7 @@ class Waiting(Backend):
 
 
 class Server(ScriptedBackend):
-    """A backend over HTTP, with a chosen state of its breaker."""
+    """A stand-in for a backend over HTTP, whose circuit breaker has a chosen state."""
 
     def __init__(self, state):
         super().__init__({})

@@ -1,4 +1,4 @@
-"""The service names the policy that a session would be opened under."""
+"""The service tells under which policy it would open a session now."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A request may show its own pictures to the service before the first step."""
+"""A host may show a request's input pictures to the service before the first step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The service limits whom it lets in, and how much it takes."""
+"""The service limits who may call it, and how much data and how many requests it accepts."""
 
 from __future__ import annotations
 
@@ -212,7 +212,7 @@ def test_a_body_over_the_limit_is_refused(serve, how):
 
 
 def bomb(side):
-    """Make a PNG of a few bytes that claims to be large."""
+    """Return a PNG of a few bytes as a data URL, whose header claims a width and height of ``side``."""
 
     def chunk(name, data):
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
@@ -248,7 +248,7 @@ def test_an_image_that_cannot_be_taken_was_not_looked_at(serve, data):
 
 
 def unfinished(folder):
-    """Return a policy that lets failures pass and does not look at finished images."""
+    """Write a policy that lets images pass after failures, and has no final look; return its file."""
     policy = folder / "open.yaml"
     policy.write_text(
         "format: 1\nname: open\non_failure: open\nqueries: {steps: [0.5], final: false}\ncategories: [{id: star, "
@@ -358,7 +358,7 @@ def test_nothing_unfinished_is_shown_under_a_sensitive_category(serve, tmp_path)
 
 
 class Resting:
-    """A backend whose only endpoint rests after failures."""
+    """A stand-in for a backend whose only server is not called for a while, because it has failed."""
 
     name = "resting"
 
@@ -383,7 +383,7 @@ def test_it_is_not_ready_while_the_model_is_left_alone():
 
 
 class Batching:
-    """A backend that answers several generations at once."""
+    """A backend that can answer queries of several generations in one call, and waits until the test releases it."""
 
     name, batches = "batching", True
 
@@ -420,7 +420,7 @@ def test_sessions_that_ask_at_once_share_a_call():
 
 @pytest.fixture
 def switching():
-    """Set the interpreter's usual switch interval, and restore the interval of before afterwards."""
+    """Set Python's thread switch interval to its default during a test, and yield it."""
     interval = sys.getswitchinterval()
     sys.setswitchinterval(0.005)
     yield sys.getswitchinterval()

@@ -59,7 +59,7 @@ def test_a_full_store_is_not_ready(serve, tmp_path, monkeypatch):
 
 
 class Hanging:
-    """A backend that answers when it is released."""
+    """A backend that answers only after the test has released it."""
 
     name = "hanging"
 
@@ -103,7 +103,7 @@ class Sink:
 
 @pytest.fixture
 def session(serve, monkeypatch):
-    """Return a service, and the sink of its guard."""
+    """Return a client of a service, and the audit sink of its guard."""
     sink = Sink()
     monkeypatch.setattr("dnp_guard.server.guards.Guard", lambda *args, **given: Guard(*args, **given | {"audit": sink}))
     return serve(NOTHING), sink

@@ -108,7 +108,7 @@ def test_equal_pixels_have_one_digest_in_any_file(tmp_path):
 
 @pytest.fixture
 def delivered(serve, key, public, tmp_path):
-    """Return a function that runs a generation, and returns the files of the receipt and the image."""
+    """Return a function that runs a generation, and returns the files of its receipt and its image."""
 
     def deliver(probability, **settings):
         client = serve({"a star": probability}, receipt_key=key, **settings)

@@ -1,4 +1,4 @@
-"""An image gets a second attempt over the protocol."""
+"""The service has its host generate images again after a failed final look."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ GREY = Image.new("RGB", (16, 16), "grey")
 
 @pytest.fixture
 def policy(tmp_path):
-    """Return a function that writes a policy that retries an image with a star."""
+    """Return a function that writes a policy which retries an image with a star, and returns its file."""
     return lambda **retries: written(tmp_path, categories=[star(still_present="retry")], retries=retries)
 
 
 def first(client, count=1, *, can=("retry",)):
-    """Run a first attempt; return its session and the verdicts."""
+    """Run the first attempt at some images; return the session's id and the verdicts."""
     session = begin(client, steps=10, images=count, can=list(can)).json()["session"]
     return session, attempt(client, session, range(count))
 

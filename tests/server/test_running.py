@@ -1,4 +1,4 @@
-"""The service runs as a program, which starts, ends and refuses."""
+"""The service runs as a program: it starts, ends cleanly, and refuses bad options."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_sessions_in_a_named_store_outlive_the_service(script, tmp_path):
 
 
 class Slow:
-    """A backend that answers when it is released."""
+    """A backend that answers only after the test has released it."""
 
     name = "slow"
 

@@ -14,14 +14,14 @@ UNSURE = {"a star": 0.3}
 
 
 def run(client, **asked):
-    """Run a whole generation; return its session, the answers and the verdicts."""
+    """Run a whole generation; return the session's id, the answers to its queries, and the verdicts."""
     opened = begin(client, **asked).json()
     answers = [ask(client, opened["session"], step).json() for step in opened["due"]]
     return opened["session"], answers, finish(client, opened["session"]).json()["images"]
 
 
 def torn():
-    """Make a JPEG whose header is whole and whose pixels are cut off."""
+    """Return a picture for a query: a JPEG with a complete header whose pixels are cut off."""
     head, _, text = data_url(size=(64, 64), kind="JPEG").partition(",")
     return [{"index": 0, "data": f"{head},{base64.b64encode(base64.b64decode(text)[:-24]).decode()}"}]
 

@@ -1,4 +1,4 @@
-"""Sessions may go from worker to worker."""
+"""The requests of a session may go to different workers of the service."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ looks = st.lists(st.tuples(*[st.tuples(*[probabilities] * 3)] * 2), min_size=LOO
 
 
 class Table:
-    """A backend that answers every call from the next row: two images, three questions per image."""
+    """A backend that answers every query with the next row: probabilities for two images and three questions."""
 
     name = "table"
 
@@ -38,7 +38,15 @@ def workers(folder, rows, count):
 
 
 def generation(rows, turns):
-    """Run a generation whose requests go to workers in turn; return the answers."""
+    """Run a generation whose requests go to several workers.
+
+    Args:
+        rows: answers of the backend, query by query.
+        turns: number of the worker for every query.
+
+    Returns:
+        The answers, the verdicts, and the number of recorded negatives.
+    """
     with tempfile.TemporaryDirectory() as folder:
         clients = workers(folder, rows, max(turns) + 1)
         opened = begin(clients[0], images=2).json()

@@ -1,4 +1,4 @@
-"""Every kind of store keeps one contract."""
+"""Every kind of session store fulfils the same contract."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def named(name, **changes):
 
 @pytest.fixture(params=["memory", "file", "redis"])
 def stores(request, tmp_path):
-    """Open one store as two workers do."""
+    """Open a session store twice, as two workers do."""
     if request.param == "memory":
         store = SqliteStore(":memory:")
         made = (store, store)

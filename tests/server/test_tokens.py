@@ -1,4 +1,4 @@
-"""The token file has one writer at a time, and loses no token."""
+"""The file of bearer tokens has one writer at a time, and loses no token."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Other workers go on with the sessions of a worker that is killed."""
+"""Other workers continue the sessions of a worker that is killed."""
 
 from __future__ import annotations
 

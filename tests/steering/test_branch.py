@@ -16,7 +16,13 @@ def term(text="star", scale=2.0):
 
 
 def run(branch, steps, e_u):
-    """Return the evaluations per step and the added terms; the k-th evaluation gives e_u + k."""
+    """Run a negative's branch through steps; return the number of evaluations and the guidance term per step.
+
+    Args:
+        branch: the branch.
+        steps: per step, the active terms by image.
+        e_u: unconditional prediction; evaluation number k of the negative gives e_u + k.
+    """
     done, counts, added = 0, [], []
     for active in steps:
         due = branch.due(active)

@@ -18,7 +18,7 @@ def controlled(**guidance):
 
 
 def course(of, *looks, progress=0.2):
-    """Return the scale after every look, given its probability of a star; None where nothing is pushed."""
+    """Return the negative's scale after every look, given the probabilities of a star; None without a negative."""
     history, scales = History(), []
     for probability in looks:
         asked = questions(of)

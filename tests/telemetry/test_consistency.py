@@ -1,4 +1,4 @@
-"""The record, the metrics, the spans and the report give one set of numbers for the same generations."""
+"""Audit records, metrics, tracing spans and reports give the same numbers for the same generations."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BATCHES, SIZE = 2, 6
 
 
 class GuardedRun:
-    """The logs, metrics, spans and reports of one batch of generations."""
+    """The audit logs, metrics, spans and reports of the same guarded generations."""
 
     def __init__(self, folder, monkeypatch):
         exporter, provider = InMemorySpanExporter(), TracerProvider()

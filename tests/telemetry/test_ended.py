@@ -1,4 +1,4 @@
-"""The page keeps the samples of killed workers in multiprocess mode."""
+"""The metrics page keeps the totals of killed workers, in prometheus_client's multiprocess mode."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no wo
 
 
 def killed(folder):
-    """Let a worker count, and kill it."""
+    """Run a worker process that counts metrics in a folder, and is then killed."""
     environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(folder)}
     subprocess.run([sys.executable, "-c", PROGRAM], env=environment, check=False)
 
 
 def shown(folder):
-    """Return the samples of a page by name and labels."""
+    """Return the samples of the metrics page by name and labels."""
     registry = CollectorRegistry()
     MultiProcessCollector(registry, str(folder))
     samples = (sample for family in registry.collect() for sample in family.samples)
@@ -44,7 +44,7 @@ def shown(folder):
 
 @pytest.fixture(scope="module")
 def left(tmp_path_factory):
-    """Return the folder of several killed workers, and its samples before and after the merge."""
+    """Return the metrics folder of several killed workers, and its samples before and after they are merged."""
     folder = tmp_path_factory.mktemp("multiprocess")
     for _ in range(KILLED):
         killed(folder)

@@ -40,7 +40,7 @@ sys.stdout.write(generate_latest(registry).decode())
 
 @pytest.fixture(scope="module")
 def samples(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
-    """Return the page's samples of two living workers."""
+    """Return the samples on the metrics page of two living workers, by name and labels."""
     folder: Path = tmp_path_factory.mktemp("multiprocess")
     environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(folder)}
     workers = [

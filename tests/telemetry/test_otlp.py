@@ -28,7 +28,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:opentelemetr
 
 
 class Receiver:
-    """An OTLP/HTTP receiver that keeps its requests."""
+    """A receiver of OTLP over HTTP that keeps all requests."""
 
     def __init__(self, status: int = 200) -> None:
         self.bodies: list[tuple[str, bytes]] = []

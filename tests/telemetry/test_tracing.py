@@ -14,7 +14,7 @@ from dnp_guard.telemetry import Tracing, names
 
 
 class Spans:
-    """Tracing into memory."""
+    """The tracing of one generation, with an exporter that keeps the spans in memory; index it by a span's name."""
 
     def __init__(self) -> None:
         self._exporter = InMemorySpanExporter()

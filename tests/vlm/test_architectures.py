@@ -1,4 +1,4 @@
-"""Tiny models of real architectures keep the contract, in their own forms too."""
+"""Tiny models of real vision-language architectures fulfil the contract for backends."""
 
 from __future__ import annotations
 

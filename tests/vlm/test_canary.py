@@ -17,7 +17,7 @@ from tests.vlm import fault_server as faults
 
 
 class Server:
-    """A server whose model can be exchanged for another."""
+    """A stand-in for a model server whose model can be exchanged; ``p`` is the probability that it answers."""
 
     name, revision, addresses = "m", "1", ("http://127.0.0.1/v1",)
 

@@ -30,7 +30,7 @@ def saying(text: str, logprobs: object = None):
 
 
 def only_when(key: str, then, otherwise):
-    """Return a fault that honours one key of the request, and answers in another way without it."""
+    """Return a fault that answers with ``then`` if the request has a key, and with ``otherwise`` if not."""
 
     def fault(server, connection, body):
         (then if key in json.loads(body) else otherwise)(server, connection, body)
@@ -223,7 +223,7 @@ def test_a_server_that_quotes_the_key_is_not_quoted(server, monkeypatch):
 
 
 def answer_with(**of_model):
-    """Return a fault that adds a server's words about its model to the right answer."""
+    """Return a fault that adds fields about the server's model, such as its fingerprint, to the correct answer."""
 
     def fault(server, connection, body):
         faults.replied(json.dumps({**faults.answer_of(body), **of_model}).encode())(server, connection, body)

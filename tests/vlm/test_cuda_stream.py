@@ -15,7 +15,7 @@ from dnp_guard.vlm.waiting import MOST_WAITING
 
 @pytest.fixture
 def streams(monkeypatch):
-    """Pretend that the machine has CUDA, and return the list of streams that are entered."""
+    """Replace torch by a stand-in with CUDA, and return the list of CUDA streams that the code enters."""
     entered = []
 
     @contextmanager

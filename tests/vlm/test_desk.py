@@ -30,7 +30,7 @@ PATIENT = 60_000
 
 
 class Steady:
-    """A model that answers one half to everything, and notes the thread of the call."""
+    """A model that answers a probability of one half to everything, and notes the threads of its calls."""
 
     def __init__(self) -> None:
         self.threads: list[threading.Thread] = []
@@ -41,7 +41,7 @@ class Steady:
 
 
 class Stuck(Steady):
-    """A model that answers only when released; ``entered`` is set while it computes."""
+    """A model that answers only after the test has released it; ``entered`` is set when a call begins."""
 
     def __init__(self) -> None:
         super().__init__()

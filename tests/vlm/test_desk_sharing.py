@@ -38,7 +38,13 @@ def grey(value):
 
 
 def together(backend, jobs, deadline_ms=5000):
-    """Ask one question, and the others during its answer; return answers or errors in order."""
+    """Send the first query to a desk, and all others while it is being answered; return answers or errors in order.
+
+    Args:
+        backend: the model.
+        jobs: per query, the brightness of its picture and its questions.
+        deadline_ms: deadline of the queries.
+    """
     desk = Desk(backend)
 
     def ask(job):

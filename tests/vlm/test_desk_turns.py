@@ -1,4 +1,4 @@
-"""Tenants take turns at one desk."""
+"""Tenants take turns at a desk, the queue of queries to a vision-language model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.waiting import wait_until
 
 
 class Letting(Backend):
-    """A model that answers the first call when released, and notes the widths of every call's pictures."""
+    """A model that waits until the test releases it, and notes the widths of every call's pictures."""
 
     def __init__(self):
         self.calls, self.began, self.go = [], Event(), Event()
@@ -31,7 +31,7 @@ GREEDY, MODEST = 1, 2
 
 
 def crowd(desk, pool, *tenants, **query):
-    """Let tenants ask one after the other, in the order of the line."""
+    """Send one query per listed tenant to a desk, so that they wait in this order; return their futures."""
     asked = []
     for tenant in tenants:
         before = desk.waiting

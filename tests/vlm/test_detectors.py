@@ -1,4 +1,4 @@
-"""Detectors serve as backends, with their own packages and weights, on drawn pictures."""
+"""Image detectors such as NudeNet serve as backends, with their real packages and weights, on drawn pictures."""
 
 import pytest
 from PIL import Image, ImageDraw, ImageFilter
@@ -16,7 +16,7 @@ PLAIN = Image.new("RGB", (SIZE, SIZE), (200, 150, 120))
 
 
 def face():
-    """Draw a face with soft edges."""
+    """Draw a picture of a face, simple but clear enough for a detector."""
     image = Image.new("RGB", (SIZE, SIZE), (120, 150, 170))
     draw = ImageDraw.Draw(image)
 
@@ -41,7 +41,7 @@ def face():
 
 
 def asking(*terms, **changes):
-    """Return a policy with one category that looks for some terms."""
+    """Return a policy with a single category that looks for these terms."""
     category = {"id": "seen", "look_for": list(terms), "negative": ["face"], "severity": "high", **changes}
     return policy(categories=[category], question={"template": "Does this image show ${term}? (${definition})"})
 

@@ -14,7 +14,7 @@ WHITE, BLACK = (255, 255, 255), (0, 0, 0)
 
 
 class Brightness:
-    """A model that sees a star in bright pictures, unless it is ``dull``, and never a bolt."""
+    """A model that sees a star in bright pictures, or in none if ``dull`` is set, and never a bolt."""
 
     dull = False
 

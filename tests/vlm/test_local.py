@@ -63,7 +63,7 @@ def tiled(llava_next: tuple[Any, Any]) -> TransformersBackend:
 
 @pytest.fixture
 def folder(llava_folder: Path, tmp_path: Path) -> Path:
-    """Copy the model to a folder that a test may spoil."""
+    """Copy the saved model to a folder whose files a test may damage."""
     return shutil.copytree(llava_folder, tmp_path / "model")
 
 

@@ -1,4 +1,4 @@
-"""Models in process may prefer other words to yes and no, and have revisions that tell them apart."""
+"""Local models are refused if they prefer other words to yes and no, and different models have different revisions."""
 
 from __future__ import annotations
 
@@ -31,13 +31,19 @@ PICTURE = Image.new("RGB", (32, 32), "red")
 
 
 class Strict(TransformersBackend):
-    """A reader with the default limit, which other modules' tests lower for models of random weights."""
+    """A backend with the default limit on the mass of yes and no, which other tests lower for random weights."""
 
     least_mass = 0.5
 
 
 def reader(yes: float, no: float, others: float) -> tuple[Reader, torch.Tensor]:
-    """Return a reader, and logits of two spellings of both answers and of two other tokens."""
+    """Return a reader without a model, and logits of six tokens: two spellings each of yes and no, and two others.
+
+    Args:
+        yes: probability of both spellings of yes together.
+        no: probability of both spellings of no together.
+        others: probability of the other tokens together.
+    """
     made = Reader(None, None, (0, 1), (2, 3), 1)  # type: ignore[arg-type]  # no model is needed
     shares = torch.tensor([yes / 2, yes / 2, no / 2, no / 2, others / 2, others / 2])
     return made, shares.log()[None]
@@ -100,12 +106,12 @@ def test_a_model_that_thinks_is_asked_for_its_answer_at_once(llava: tuple[Any, A
 
 @pytest.fixture
 def folder(llava_folder: Path, tmp_path: Path) -> Path:
-    """Copy the model to a folder that a test may change."""
+    """Copy the saved model to a folder whose files a test may change."""
     return shutil.copytree(llava_folder, tmp_path / "model")
 
 
 def swapped(folder: Path) -> None:
-    """Exchange yes and no in the vocabulary."""
+    """Exchange the token ids of yes and no in a saved model's vocabulary."""
     file = folder / "tokenizer.json"
     text = file.read_text(encoding="utf-8")
     ids = {word: int(re.search(rf'"{word}": ?(\d+)', text)[1]) for word in ("yes", "no")}  # type: ignore[index]

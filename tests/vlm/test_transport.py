@@ -34,7 +34,7 @@ def transport(server):
 
 @pytest.fixture
 def nobody():
-    """Return an address at which nobody listens."""
+    """Return an address at which no server listens."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     return f"http://127.0.0.1:{port}/v1"
@@ -182,7 +182,7 @@ def test_an_outage_of_every_address_is_refused_without_asking(server, transport)
 
 @dataclass(frozen=True, slots=True)
 class Hasty(Breaker):
-    """A breaker that does not rest."""
+    """A circuit breaker whose pause after failures is practically zero."""
 
     pause: float = 1e-6
 

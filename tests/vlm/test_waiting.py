@@ -21,7 +21,7 @@ def waiting(*places):
 
 
 def served(line, *, share=False):
-    """Return the turns of all calls until the line is empty."""
+    """Take calls from a queue until it is empty; return, per call, the turns (such as tenants) of its queries."""
     calls = []
     while line:
         calls.append([item.turn for item in line.take(share=share)])

@@ -1,4 +1,4 @@
-"""An engine tells its clients about its guard."""
+"""A serving engine tells its clients which guard and policy are in force."""
 
 import os
 

@@ -1,4 +1,7 @@
-"""Ranks that draw one image together agree, or draw nothing: two processes, joined by gloo."""
+"""Processes (ranks) that generate an image together agree on every decision, or generate nothing.
+
+The tests run two processes, joined by PyTorch's backend gloo.
+"""
 
 import multiprocessing
 from datetime import timedelta
@@ -14,11 +17,14 @@ SHORT = timedelta(seconds=2)
 
 
 class Operations:
-    """Operations in which both ranks take part, with a record of those that ran.
+    """Operations that both ranks must run together.
 
     Args:
         number: number of this rank.
-        ranks: the ranks.
+        ranks: the link between the ranks.
+
+    Attributes:
+        ran: arguments of the evaluations that this rank ran.
     """
 
     def __init__(self, number, ranks):
@@ -35,7 +41,7 @@ class Operations:
             raise MemoryError
 
     def draw(self, failing):
-        """Draw again, with one decision; one of the ranks fails before it."""
+        """Generate again, which needs one joint decision; the rank ``failing`` fails before it."""
         self.fail_in(failing)
         self.ranks.together(lambda: None, self)
 
@@ -49,7 +55,7 @@ def outcome(run):
 
 
 def attempted(operations, *arguments):
-    """Decide, and go on after an error in an operation, as the guard does."""
+    """Run an operation in both ranks, and go on after an error, as the guard does; return how it ended."""
     try:
         operations.ranks.run(operations, *arguments)
     except (CannotSteer, MemoryError, ValueError):
@@ -58,7 +64,7 @@ def attempted(operations, *arguments):
 
 
 def ordinary(ranks, operations):
-    """Decide, with an operation that fails in both ranks and one that does not."""
+    """Make a joint decision with two operations, of which the first fails in both ranks; return the decision."""
 
     def decide():
         attempted(operations, "fail")
@@ -73,7 +79,7 @@ def divided(ranks, operations):
 
 
 def between(failing):
-    """Return a request in which one rank fails in the pipeline's own code."""
+    """Return a function that runs a request in which the rank ``failing`` fails in the pipeline's own code."""
 
     def drawn(ranks, operations):
         ranks.together(lambda: None, operations)
@@ -84,22 +90,22 @@ def between(failing):
 
 
 def inside(name, failing):
-    """Return a request in which one rank fails in an operation."""
+    """Return a function that runs a request in which the rank ``failing`` fails in the operation ``name``."""
     return lambda ranks, operations: ranks.together(lambda: attempted(operations, name, failing), operations)
 
 
 def refused(failing):
-    """Return a request whose check fails in one rank."""
+    """Return a function that runs the check of a request, which fails in the rank ``failing``."""
     return lambda ranks, operations: ranks.agree("request", lambda: operations.fail_in(failing))
 
 
 def other(ranks, operations):
-    """Check another request in each of the ranks."""
+    """Check a request that differs between the two ranks."""
     return ranks.agree(f"request {operations.number}", lambda: "checked")
 
 
 def absent(ranks, operations):
-    """Check a request in the first rank only."""
+    """Check a request in the first rank only; the second one never takes part."""
     return ranks.agree("request", lambda: "checked") if operations.number == 0 else "absent"
 
 
@@ -117,7 +123,12 @@ CHECKED = {"the first refuses": refused(0), "the second refuses": refused(1), "o
 
 
 def rank(number, file):
-    """Run one of two ranks; return the outcomes of each request and of an ordinary one after it, and the operations."""
+    """Run all requests in one of two ranks.
+
+    Returns:
+        By the name of the request: its outcome, the outcome of an ordinary request after it, and the operations that
+        ran.
+    """
     torch.distributed.init_process_group("gloo", f"file://{file}", rank=number, world_size=2)
     made = {}
 
@@ -137,14 +148,14 @@ def rank(number, file):
 
 
 def second(file, answers):
-    """Run the second rank, in a process of its own, until the first one needs it no more."""
+    """Run the second rank in a separate process, until the first one has received its results."""
     answers.put(rank(1, file))
     answers.join()
 
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory):
-    """Run both ranks; return their outcomes by the name of the request."""
+    """Run both ranks, and return the results of :func:`rank` for the first and the second."""
     spawning = multiprocessing.get_context("spawn")
     answers, file = spawning.JoinableQueue(), tmp_path_factory.mktemp("ranks") / "group"
     process = spawning.Process(target=second, args=(file, answers))

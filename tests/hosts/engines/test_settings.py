@@ -1,4 +1,4 @@
-"""One configuration for every engine: a file, or variables, or both."""
+"""The guard reads the same settings for every serving engine: from a file, from environment variables, or from both."""
 
 import os
 

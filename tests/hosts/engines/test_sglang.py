@@ -1,4 +1,4 @@
-"""SGLang-Diffusion's plugin guards or refuses requests, on a stand-in for the engine."""
+"""The guard's plugin for SGLang-Diffusion guards or refuses requests; the tests use a stand-in for the engine."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""One request in the stages of SGLang-Diffusion, without the engine, may be refused or ended."""
+"""The guard may refuse or end a request in the stages of SGLang-Diffusion; the tests run without the engine."""
 
 import json
 import time
@@ -19,7 +19,7 @@ from tests.policies import policy, star
 
 @dataclass
 class Conditional:
-    """A branch of the engine's guidance policy."""
+    """A stand-in for one branch (conditional or not) of the engine's guidance policy."""
 
     kwargs: dict[str, Any]
     is_conditional: bool = True
@@ -27,7 +27,7 @@ class Conditional:
 
 @dataclass
 class CFGPolicy:
-    """A guidance policy of the engine."""
+    """A stand-in for the engine's guidance policy."""
 
     branches: list[Conditional]
 
@@ -69,7 +69,7 @@ def test_a_policy_that_steers_in_attention_only_is_refused_at_the_first_step():
 
 
 def test_the_policy_that_was_checked_applies_although_a_reload_replaced_it(monkeypatch, tmp_path):
-    """Encoding the prompt again takes a while, in which the policy's file may change."""
+    """Change the policy's file while the prompt is encoded again, after the policy was checked."""
     file = tmp_path / "test.yaml"
     file.write_text(json.dumps(policy(mode="shadow").resolved()))
 
@@ -93,7 +93,11 @@ def test_a_policy_in_shadow_may_steer_in_attention():
 
 @pytest.fixture
 def retried(monkeypatch):
-    """Run a request whose first image is drawn again by a function, which gets the running request."""
+    """Return a function that runs a request whose image is generated again, and returns the guard's report.
+
+    The function takes ``drawn``, which generates again and gets the running request, and ``guided``, which computes the
+    guidance.
+    """
 
     def run(drawn, guided):
         def noted(arguments):
@@ -119,7 +123,7 @@ def retried(monkeypatch):
 
 @pytest.fixture
 def an_hour_later(monkeypatch):
-    """Let an hour pass in the clock of a request."""
+    """Return a function that sets the clock which requests read an hour ahead."""
     now = time.monotonic
     return lambda: monkeypatch.setattr("dnp_guard.generation.times.monotonic", lambda: now() + 3600)
 

@@ -1,4 +1,4 @@
-"""A request of an engine tightens the policy for itself alone."""
+"""A request to a serving engine can make the policy stricter for itself, and for no other request."""
 
 import pytest
 

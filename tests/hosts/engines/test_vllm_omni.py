@@ -1,4 +1,4 @@
-"""vLLM-Omni's plugin guards or refuses requests, on a stand-in for the engine."""
+"""The guard's plugin for vLLM-Omni guards or refuses requests; the tests use a stand-in for the engine."""
 
 import sys
 from types import ModuleType, SimpleNamespace
@@ -26,7 +26,7 @@ def omni(monkeypatch):
 
 @pytest.fixture
 def serving(monkeypatch):
-    """Build the module of the engine's own process."""
+    """Return an object of the engine's class that runs in its serving process and makes the results for clients."""
     module = ModuleType(vllm_omni.ENGINE)
     module.DiffusionEngine = type("DiffusionEngine", (engines_stand_in.DiffusionEngine,), {})
     monkeypatch.setitem(sys.modules, vllm_omni.ENGINE, module)
@@ -160,7 +160,7 @@ def test_a_request_that_names_an_unknown_policy_is_refused(omni, pipe, configure
 
 
 def own(omni, *prompts, **more):
-    """Run a batch in a pipeline of the engine's own, in a worker; return its outputs."""
+    """Run a batch in a worker with one of the engine's own pipelines; return its outputs."""
     return loaded(omni, omni.StableDiffusion3Pipeline()).pipeline.forward(batch(*prompts, **more))
 
 

@@ -1,4 +1,4 @@
-"""vLLM-Omni's own pipelines are guarded or refused, on a stand-in for one; ``make engines`` runs the real ones."""
+"""vLLM-Omni's own pipelines are guarded or refused; the tests use a stand-in, ``make engines`` runs the real ones."""
 
 import json
 from types import SimpleNamespace
@@ -22,7 +22,7 @@ REPLACING = {"guidance": {"mode": "replace", "scale": None, "strength": None}}
 
 
 def batch(*prompts, images=1, **more):
-    """Build a batch of the engine, with a seed per request."""
+    """Build a batch of the engine: one request per prompt, with the prompt's index as its seed."""
     requests = []
     for seed, prompt in enumerate(prompts):
         sampling = {
@@ -43,14 +43,14 @@ def batch(*prompts, images=1, **more):
 
 
 def images(pipeline, given=None):
-    """Run a batch; return the images of all its requests."""
+    """Run a pipeline on a batch, by default one request, and return the images of all its requests."""
     with torch.inference_mode():
         return torch.cat([output.output for output in pipeline.forward(given or batch("a lake"))]).numpy()
 
 
 @pytest.fixture
 def guarded():
-    """Guard a pipeline by a policy, with a backend that answers from a script."""
+    """Return a function that guards a pipeline with a scripted backend, and returns the pipeline and the guard."""
     guards = []
 
     def attached(*looks, made=None, pipeline=None):
@@ -100,7 +100,7 @@ def test_every_image_of_a_request_is_looked_at(guarded):
 
 
 def test_the_policy_that_was_checked_applies_although_a_reload_replaced_it(guarded, tmp_path):
-    """Encoding the prompts again takes a while, in which the policy's file may change."""
+    """Change the policy's file while the prompts are encoded again, after the policy was checked."""
     file = tmp_path / "test.yaml"
     file.write_text(json.dumps(policy(mode="shadow").resolved()))
     pipeline, guard = guarded({}, made=file)

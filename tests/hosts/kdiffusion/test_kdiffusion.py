@@ -112,12 +112,12 @@ class TestEverySampler:
 class TestSteering:
     @pytest.fixture
     def at(self, words):
-        """Return one evaluation: x at sigma 2, and the sampler's further arguments."""
+        """Return arguments for one denoiser call of three images: x, sigma 2, and the sampler's further arguments."""
         extra = {"cond": words.encode(WORDS), "uncond": words.encode([""] * 3), "cond_scale": SCALE}
         return noise((3, 8, 8, 8), [2.0], 0), torch.full((3,), 2.0), extra
 
     def steered(self, host, at, of, script=(SECOND,)):
-        """Return the model's output at the step after a look."""
+        """Run two steps under a guard, and return the guided output of the denoiser at the step after the look."""
         x, sigma, extra = at
         with (
             guard(script, of).attached(host),
@@ -128,7 +128,7 @@ class TestSteering:
             return model(x, sigma, **extra)
 
     def branches(self, words, at):
-        """Return D of the negative, the unconditional and the prompt, for the second image."""
+        """Return the denoiser's outputs for the negative, the unconditional and the prompt, for the second image."""
         x, sigma, extra = at
         denoiser = Denoiser(words.pipe)
         given = words.encode(["star"]), extra["uncond"][1:2], extra["cond"][1:2]
@@ -208,7 +208,7 @@ class TestSteering:
 
 
 class TestTheWebUIsDenoiser:
-    """A CFG denoiser as in A1111, with lists of conditionings, composed prompts and a counter of calls."""
+    """The guard works with a CFG denoiser as in A1111, with prompts composed with ``AND`` and a counter of calls."""
 
     @pytest.fixture
     def host(self, shared_pipe, words):
@@ -222,7 +222,7 @@ class TestTheWebUIsDenoiser:
 
     @pytest.fixture
     def extra(self, words):
-        """Return arguments whose second prompt is composed of two."""
+        """Return the denoiser's arguments for three images, the second of which has a prompt composed of two."""
         given = list(words.encode(WORDS))
         more = words.encode(["a ring"])[0]
         composed = [[(given[0], 1.0)], [(given[1], 1.0), (more, 0.5)], [(given[2], 1.0)]]

@@ -1,4 +1,4 @@
-"""Steering in attention space needs the network inside a model of k-diffusion."""
+"""The guard steers in attention space with k-diffusion's samplers, if it is given the network inside the denoiser."""
 
 import pytest
 import torch
@@ -28,13 +28,13 @@ def host(shared_pipe):
 
 @pytest.fixture(scope="module")
 def at(words):
-    """Return one evaluation: x at sigma 2, and the sampler's further arguments."""
+    """Return arguments for one denoiser call of three images: x, sigma 2, and the sampler's further arguments."""
     extra = {"cond": words.encode(WORDS), "uncond": words.encode([""] * 3), "cond_scale": SCALE}
     return noise((3, 8, 8, 8), [2.0], 0), torch.full((3,), 2.0), extra
 
 
 def steered(host, at, of, script=SECOND, sink=None):
-    """Return the model's output at the step after a look."""
+    """Run two steps under a guard, and return the guided output of the denoiser at the step after the look."""
     x, sigma, extra = at
     guard = Guard(of, vlm=ScriptedBackend([script]), audit=sink)
     with guard.attached(host), host.generation(3, [4.0, 2.0, 1.0, 0.0], extra_args=extra) as (model, going):
@@ -44,7 +44,7 @@ def steered(host, at, of, script=SECOND, sink=None):
 
 
 def expected(words, at, *negatives):
-    """Return the guided prediction when the prompt's rows are attended as in a diffusers pipeline."""
+    """Return the guided prediction with the second image steered by the code for diffusers, as the reference."""
     x, sigma, extra = at
     pipe, wide = words.pipe, sigma.view(-1, 1, 1, 1)
     scale, t = (wide**2 + 1).sqrt(), Denoiser(pipe).timesteps(sigma)

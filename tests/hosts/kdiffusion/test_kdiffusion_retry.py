@@ -1,4 +1,4 @@
-"""An image gets a second attempt in a sampler of k-diffusion, on the embedded model."""
+"""The guard has images generated again in a sampler of k-diffusion, on the embedded model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hooks steer the layers of a network that reads a prompt."""
+"""Hooks steer inside the cross-attention layers of a network, which read the prompt."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,7 +12,7 @@ from dnp_guard.steering.attention import Part
 
 
 class Attention(nn.Module):
-    """A layer that adds the mean of the prompt to the picture, and projects the sum."""
+    """A stand-in for cross-attention: a layer that adds the mean of the prompt to the picture, and projects the sum."""
 
     def __init__(self):
         super().__init__()
@@ -23,7 +23,7 @@ class Attention(nn.Module):
 
 
 class Network(nn.Module):
-    """A network of one layer that reads the prompt."""
+    """A network with a single layer, which reads the prompt."""
 
     def __init__(self):
         super().__init__()

@@ -8,7 +8,13 @@ SIGMAS = [10.0, 5.0, 2.0, 1.0, 0.5, 0.0]
 
 
 class Recorded:
-    """A model and a callback that note a sampler's calls, and the progress that ``Progress`` reads from them."""
+    """A model and a callback for a sampler, which compare its real steps with those that a ``Progress`` infers.
+
+    Attributes:
+        began: per evaluation, whether ``Progress`` takes it for the first of a step.
+        first: per evaluation, whether it is the first of a step.
+        steps: indices of the first evaluations of all steps.
+    """
 
     def __init__(self, progress):
         self.progress = progress

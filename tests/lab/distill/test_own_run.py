@@ -1,4 +1,4 @@
-"""Looks to learn from come from a run of its own, or from an audit log with latents beside it."""
+"""Training examples for the probe come from a run made for this, or from an audit log with stored latents."""
 
 import json
 

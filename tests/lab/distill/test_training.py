@@ -11,7 +11,7 @@ ROUNDS = 60
 
 
 def looks(images=120, seed=0):
-    """Make latents with a bright corner for a star and a dark one for a bolt, three looks per image."""
+    """Make training examples, three looks per image: latents with a bright corner for a star, a dark one for a bolt."""
     draw = torch.Generator().manual_seed(seed)
     made = []
     for image in range(images):

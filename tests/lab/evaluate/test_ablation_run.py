@@ -15,7 +15,7 @@ ROWS = (ablation("every step"), ablation("as shipped"))
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
-    """Measure two ablations on one prompt."""
+    """Measure two ablations on a single prompt."""
     out = tmp_path_factory.mktemp("ablations")
     plan = EvaluationPlan({"benign": embedded_set("benign")[:1]}, (), (), load_policy("glyphs"), 0, 25, 5.0)
     return plan, out, measure(plan, out, ROWS)

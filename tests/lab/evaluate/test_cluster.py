@@ -1,4 +1,4 @@
-"""A real Ray cluster of two workers runs on this machine."""
+"""An evaluation runs on a real Ray cluster of two workers on this machine."""
 
 import pytest
 

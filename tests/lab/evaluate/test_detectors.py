@@ -38,7 +38,7 @@ def test_the_embedded_detector_sees_what_is_forbidden_and_what_was_asked_for():
 
 
 class Boxes:
-    """A detector that answers in NudeNet's form."""
+    """A stand-in for NudeNet's detector, which returns fixed boxes in NudeNet's format."""
 
     def detect(self, written):
         with Image.open(BytesIO(written)) as image:
@@ -82,7 +82,7 @@ def test_any_backend_is_a_judge_by_its_spec(tmp_path):
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
-    """Save a CLIP of a few thousand random parameters in a folder."""
+    """Save a tiny CLIP with random weights in a folder, and return the folder."""
     folder = tmp_path_factory.mktemp("clip")
     tokenizer = clip_tokenizer(["a picture of a star skull bolt"])
     torch.manual_seed(0)
@@ -141,7 +141,7 @@ def test_a_folder_without_a_model_is_refused(tmp_path):
 
 
 class Own:
-    """A detector of a plugin."""
+    """A detector that a plugin offers; it finds nothing."""
 
     name, version, threshold, categories = "own", "1", 0.5, ("star",)
 

@@ -1,4 +1,4 @@
-"""Batches shrink to fit the memory, drawn images are found again, and failures of a detector enter no share."""
+"""An evaluation uses smaller batches if memory is short, reuses generated images, and leaves out unjudged ones."""
 
 from dataclasses import replace
 
@@ -41,7 +41,7 @@ def lines(world, tmp_path):
 
 
 class Little:
-    """A method that fits the memory with a few images at once only."""
+    """A method that runs out of memory if it generates more than ``most`` images at once."""
 
     def __init__(self, plain, most):
         self.name, self.mode, self.scale = plain.name, plain.mode, plain.scale
@@ -71,7 +71,7 @@ def test_a_single_image_that_does_not_fit_ends_the_run(lines, monkeypatch):
 
 
 class Fails:
-    """The embedded detector, failing at one image."""
+    """The embedded detector, which fails at image number ``at`` and refuses several images at once."""
 
     def __init__(self, plain, at):
         self._plain, self._at, self._seen = plain, at, 0

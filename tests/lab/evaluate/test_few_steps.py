@@ -1,4 +1,4 @@
-"""Methods run on the few-step model, which has no classifier-free guidance."""
+"""The evaluated methods run on the few-step model, which works without classifier-free guidance."""
 
 import pytest
 

@@ -9,7 +9,7 @@ PLAN = {"n": 4, "date": "2026-11-21"}
 
 @pytest.fixture
 def journal(tmp_path):
-    """Write two whole batches of two rows."""
+    """Write a journal with two complete batches, and two rows per batch."""
     journal = Journal(tmp_path / "run", PLAN)
     for batch in range(2):
         journal.append([row(2 * batch), row(2 * batch + 1)], [timing(batch=batch)])

@@ -33,7 +33,7 @@ LOOKS = len(due_steps(load_policy("glyphs").queries.steps, None, STEPS)) + 1
 
 @pytest.fixture(scope="module")
 def task():
-    """Return a task on the embedded pipeline, with fewer steps than the comparison."""
+    """Return a task on the embedded pipeline, with fewer steps than in the published comparison."""
     return Task(load_pipeline(), STEPS, 5.0, CONCEPTS, load_detector())
 
 
@@ -53,7 +53,11 @@ def pixels(made):
 
 
 class Says:
-    """A model that gives all pictures one answer: one list of names per look."""
+    """A vision-language model that names the same things in all pictures of a query.
+
+    Args:
+        looks: the names to answer, query by query; the last ones are repeated.
+    """
 
     def __init__(self, *looks):
         self.looks, self.asked = list(looks), 0

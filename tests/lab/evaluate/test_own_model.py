@@ -1,4 +1,4 @@
-"""Whole runs measure a user's own tiny models, from files, with a real judge and a real backend."""
+"""``dnp-guard evaluate`` measures a user's own model from files, with a real detector and a real backend."""
 
 import json
 import os
@@ -50,7 +50,7 @@ KINDS = {
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """Write a folder with a policy and prompts."""
+    """Return a folder with a policy and a file of prompts."""
     folder = tmp_path_factory.mktemp("own")
     (folder / "tiny.yaml").write_text(POLICY)
     (folder / "i2p.csv").write_text(
@@ -61,7 +61,7 @@ def place(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model(place):
-    """Return a function that saves a tiny model of a kind, once."""
+    """Return a function that saves a tiny model of a kind, unless it is saved already, and returns its folder."""
 
     def saved(kind):
         path = place / kind

@@ -1,4 +1,4 @@
-"""Runs of the real models take a few prompts and steps."""
+"""An evaluation runs on the real embedded models, here with a few prompts and steps."""
 
 import json
 import subprocess
@@ -37,7 +37,7 @@ def world():
 
 @pytest.fixture(scope="module")
 def ran(world, tmp_path_factory):
-    """Run a whole plan."""
+    """Run a whole evaluation; return its journal, and the numbers of batches that it reported as progress."""
     journal = Journal(tmp_path_factory.mktemp("whole"), IDENTITY)
     heard = []
     run(world.plan, journal, here(world), heard.append)
@@ -142,7 +142,7 @@ def nothing_left(batches):
 
 
 def deaf(done):
-    """Ignore the progress."""
+    """Ignore a report of progress."""
 
 
 def test_another_seed_gives_other_images(ran):

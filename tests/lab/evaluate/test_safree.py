@@ -1,4 +1,4 @@
-"""SAFREE in whole pipelines, beside its equations written once more, in numpy and in double precision."""
+"""SAFREE in whole pipelines equals its equations, which are written here again in NumPy and double precision."""
 
 import numpy as np
 import pytest
@@ -31,12 +31,12 @@ def plain():
 
 
 def listed(pipe, tokenizer, texts):
-    """Token ids without their marks of beginning and end, per text."""
+    """Return the token ids of every text, without the tokens for beginning and end."""
     return [pipe.components[tokenizer](text).input_ids[1:-1] for text in texts]
 
 
 def read(pipe, tokenizer, encoder, own, hidden):
-    """Return the encoder's pooled output for a list of token ids; None marks a token that is not attended."""
+    """Return the encoder's pooled output for token ids; None stands for a token that the attention mask leaves out."""
     known = pipe.components[tokenizer]
     ids = [known.bos_token_id, *(known.bos_token_id if token is None else token for token in own), known.eos_token_id]
     mask = [1, *(token is not None for token in own), 1]
@@ -46,13 +46,16 @@ def read(pipe, tokenizer, encoder, own, hidden):
 
 
 def away_from(vectors, x):
-    """Return x without its part in the span of some vectors: the residual of least squares."""
+    """Return the component of x that is orthogonal to the span of some vectors: the residual of least squares."""
     columns = np.stack(vectors).T
     return x - columns @ np.linalg.lstsq(columns, x, rcond=None)[0]
 
 
 def reference(pipe, text, given, *, tokenizer="tokenizer", encoder="text_encoder", hidden="pooler_output"):
-    """Return the merged and the wholly projected embeddings of a prompt, both [L, D]."""
+    """Return two versions of a prompt's embeddings by SAFREE's equations, both [L, D].
+
+    In the first, only the tokens close to a concept are projected; in the second, all tokens are.
+    """
     concepts = [read(pipe, tokenizer, encoder, own, hidden) for own in listed(pipe, tokenizer, CONCEPTS)]
     (own,) = listed(pipe, tokenizer, [text])
     masked = [read(pipe, tokenizer, encoder, [*own[:i], None, *own[i + 1 :]], hidden) for i in range(len(own))]
@@ -66,7 +69,7 @@ def reference(pipe, text, given, *, tokenizer="tokenizer", encoder="text_encoder
 
 
 def calls_of_the_denoiser(pipe, texts):
-    """Return the embeddings and the pooled embeddings of every step."""
+    """Run SAFREE on texts, and return the keyword arguments of every call of the denoiser."""
     calls = []
 
     def keep(_module, _args, kwargs, _output):
@@ -82,7 +85,7 @@ def calls_of_the_denoiser(pipe, texts):
 
 
 def encoded(pipe, texts):
-    """Return the embeddings and the pooled embeddings that the pipeline makes."""
+    """Return the embeddings and the pooled embeddings to which the pipeline itself encodes texts."""
     with torch.no_grad():
         return pipe.encode_prompt(texts, device="cpu", num_images_per_prompt=1, do_classifier_free_guidance=False)
 

@@ -15,7 +15,15 @@ def seen(probability, term="a star", category="star"):
 
 
 def record(*looks, final=(), of=A, request="r1", finished=True):
-    """Return a log's lines of one image: the findings per look (None for a missed look), and of the final look."""
+    """Return the lines of an audit log about one image.
+
+    Args:
+        looks: findings of every look; None for a look without an answer.
+        final: findings of the final look.
+        of: the policy.
+        request: id of the generation.
+        finished: whether the generation was finished.
+    """
     common = {"request": request, "policy": {"digest": of.digest}}
     events = [
         {"event": "degraded", "step": step, "reason": "vlm_timeout: late", **common}

@@ -1,4 +1,4 @@
-"""A replay of a guard's log repeats its decisions."""
+"""A replay of an audit log under the same policy repeats the guard's decisions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.sampler import run as run_sampler
 
 
 class Says:
-    """A backend with one probability of a star per look; None for no answer."""
+    """A backend that answers one probability of a star per query, from a list; None means no answer."""
 
     def __init__(self, probabilities):
         self.probabilities = iter(probabilities)
@@ -30,7 +30,7 @@ class Says:
 
 @pytest.fixture
 def logged(tmp_path):
-    """Return a function that writes the log of one image, made under a policy."""
+    """Return a function that runs a guarded generation of one image under a policy, and returns its audit log."""
 
     def logged(of, *probabilities):
         log = tmp_path / "audit.jsonl"

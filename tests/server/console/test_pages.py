@@ -39,7 +39,14 @@ PAGES = (
 
 
 class Page(HTMLParser):
-    """The scripts, handlers and labels of a page."""
+    """The parts of an HTML page that security and accessibility rules concern.
+
+    Attributes:
+        scripts: sources of its scripts; None for an inline script.
+        handlers: names of its event handlers and style attributes.
+        fields: ids of its form fields.
+        labelled: ids of the fields that have a label.
+    """
 
     def __init__(self, text: str) -> None:
         super().__init__()
