@@ -87,7 +87,7 @@ def unguarded(nodes: Mapping[str, Any]) -> dict[str, Any]:
     ours = {name: node for name, node in nodes.items() if str(name).startswith(_PREFIX)}
     for name, node in ours.items():
         if node.get("class_type") not in _PUT_BEHIND:
-            raise CannotGuard(f"its node {name} has an id that is kept for the guard; give it another")
+            raise CannotGuard(f"its node {name} has an id that is reserved for the guard; give it another id")
 
     def behind(value: Any) -> Any:
         for _ in ours:
@@ -116,7 +116,7 @@ def _look(graph: Graph, source: tuple[str, int], kind: str, number: int) -> list
     drawn = graph.class_type(source[0]) != REPORT  # its sheet of previews was not drawn by a guarded run
     ids = [name for name in graph.upstream([source[0]]) if drawn and graph.class_type(name) == GUARD]
     if kind == "IMAGE" and graph.class_type(source[0]) == LOOK and source[1] == 0:
-        graph.nodes[source[0]]["inputs"]["guards"] = ",".join(ids)  # the workflow's own look covers every run
+        graph.nodes[source[0]]["inputs"]["guards"] = ",".join(ids)  # the workflow's own final look now covers every run
         return list(source)
     look, taken = f"{_PREFIX}look-{number}", list(source)
     if kind == "MASK":

@@ -332,6 +332,6 @@ def _of_rows(conds: Mapping[str, Any], rows: Sequence[int], images: int) -> dict
     for key, cond in conds.items():
         value = getattr(cond, "cond", None)
         selected = [part(item) for item in value] if isinstance(value, list) else part(value)
-        # ComfyUI's conditions have no other way to be copied.
+        # ComfyUI's conditions offer no public way to copy them.
         taken[key] = cond if selected is value or not hasattr(cond, "_copy_with") else cond._copy_with(selected)  # noqa: SLF001
     return taken

@@ -37,7 +37,7 @@ class Looks:
     def due(self, session: Session, step: int, progress: float) -> bool:
         """Return whether a look is due at a step, counted over all passes; note its progress."""
         self._before, self._now = self._now, progress
-        beyond = self._steps is not None and step >= self._steps  # the service takes no look there
+        beyond = self._steps is not None and step >= self._steps  # the service refuses looks at such steps
         if step <= self._asked or beyond:
             return False
         if self.missed:

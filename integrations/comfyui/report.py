@@ -25,7 +25,7 @@ def summary(runs: Sequence[Run]) -> str:
         images = f"{run.images} image{'s' * (run.images > 1)}"
         lines.append(f"run {number}: {images}, looked at after steps {sorted(run.timeline)}")
         lines += [f"image {index}: {run.batch.line(index)}{_drawn(run, index)}" for index in range(run.images)]
-        lines += [f"could not always look: {run.batch.failure}"] if run.batch.failure else []
+        lines += [f"a look failed: {run.batch.failure}"] if run.batch.failure else []
     return "\n".join(lines) or "nothing was generated with this guard yet"
 
 

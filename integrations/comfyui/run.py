@@ -140,7 +140,7 @@ class Run:
         prompt = getattr(self._guider, "conds", {}).get("positive")
         place = next((index for index, cond in enumerate(conds) if cond is not None and cond is prompt), None)
         if place is None:
-            return evaluate(options)  # such as a further evaluation of the unconditional only
+            return evaluate(options)  # the prompt is not evaluated here: perhaps only the unconditional is
         made, failure = self._attending.evaluated(evaluate, options, self._active, self._context, place)
         self._attended = failure is None
         return made
@@ -152,7 +152,7 @@ class Run:
     def post_cfg(self, args: dict[str, Any]) -> Tensor:
         """Return the guided prediction, pushed away from the negatives; ComfyUI calls this after guidance."""
         self._sigma = float(args["sigma"].flatten()[0])  # the callback of a step follows its first evaluation
-        if self._progress.begins(self._sigma) or self._own_steps:  # their steps differ in the number of evaluations
+        if self._progress.begins(self._sigma) or self._own_steps:  # these samplers' steps differ in length
             self._take()
         if not self._active:
             return args["denoised"]
@@ -175,7 +175,7 @@ class Run:
         """
         if self.batch.owes_a_look() and self._last is not None:
             step, x0 = self._last
-            step += step in self.timeline  # a repeated step would only get its earlier answer
+            step += step in self.timeline  # for a step that it has answered, the service repeats its answer
             try:
                 self._look(model, step, 1.0, None, x0, ended=True)
             except Exception as error:  # noqa: BLE001 (the final look makes up for it, or does not)
@@ -277,7 +277,7 @@ class Run:
 
     def _pushed(self, args: dict[str, Any]) -> Tensor:
         guided = args.get("uncond") is not None
-        d_u = args["uncond_denoised" if guided else "cond_denoised"]  # the only prediction stands in for it
+        d_u = args["uncond_denoised" if guided else "cond_denoised"]  # without guidance, the only one
         mask = getattr(self.batch, "mask", None)
         pushed = args["denoised"].clone()
         for (text, scale), rows in _alike(self._active).items():

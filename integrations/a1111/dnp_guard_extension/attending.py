@@ -69,7 +69,7 @@ class Attending:
         if checkpoint != self._checkpoint:
             self._checkpoint, self._reached = checkpoint, reached()
         if self._reached is None or (self._shown and not self._reached):
-            raise NotReached("the host has loaded a checkpoint for which steering there was not shown to work")
+            raise NotReached("the host has loaded a checkpoint for which steering in attention was not shown to work")
 
     def _steer(self, at: host.Call, prompts: int, acting: list[Part]) -> None:
         if not acting:
@@ -124,7 +124,7 @@ def in_order(images: int, prompts: int) -> Callable[[torch.Tensor], dict[int, in
     def rows(context: torch.Tensor) -> dict[int, int]:
         nonlocal done
         if prompts != images:
-            raise NotReached("the prompt is composed of several")
+            raise NotReached("the prompt is composed of several prompts")
         start, done = done, done + len(context)
         return {image: image - start for image in range(start, min(done, images))}
 

@@ -72,7 +72,7 @@ def steps(sampler: Any) -> int | None:
     accepts = inspect.signature(sampler.func).parameters if callable(sampler.func) else {}
     total = sampler.model_wrap_cfg.steps
     if "timesteps" in accepts:
-        return max(total - 1, 1)  # these go from timestep to timestep, and have one more timestep than steps
+        return max(total - 1, 1)  # such a sampler goes from timestep to timestep, and counts one more than its steps
     return None if "sigma_min" in accepts and "sigmas" not in accepts else total
 
 
@@ -170,9 +170,7 @@ def encode(p: Any, texts: Sequence[str]) -> Any:
     prompts = prompt_parser.SdConditioning(
         texts, is_negative_prompt=True, width=width or p.width, height=height or p.height
     )
-    prompts.distilled_cfg_scale = getattr(
-        p, "distilled_cfg_scale", None
-    )  # Forge's models with a guidance of their own read it
+    prompts.distilled_cfg_scale = getattr(p, "distilled_cfg_scale", None)  # Forge's guidance-distilled models read it
     with devices.autocast():
         conditioning = shared.sd_model.get_learned_conditioning(prompts)
     return prompt_parser.DictWithShape(conditioning) if isinstance(conditioning, dict) else conditioning

@@ -158,7 +158,7 @@ class Job:
         try:
             return host.tensor(self.delivered(pictures.from_tensor(image), place), image)
         except Exception:
-            log.exception("DNP Guard withholds an image that it cannot show")
+            log.exception("DNP Guard replaces a withheld image by plain grey, because it cannot write on it")
             return image * 0 + 0.5
 
     def _log(self, batch: Batch) -> None:
@@ -182,7 +182,7 @@ class Job:
         try:
             drawn = self._redraw() if self._redraw is not None else None
         except Exception as error:
-            log.exception("DNP Guard could not draw again")
+            log.exception("DNP Guard could not generate the batch again")
             batch.give_up(error)
             return None
         finally:
@@ -190,7 +190,7 @@ class Job:
                 self._steering.released()
         other = drawn is not None and drawn.shape != images.shape
         if batch.over or other or host.stopped():
-            reason = "the host drew pictures of another size" if other else "the job was stopped"
+            reason = "the host generated pictures of another size" if other else "the job was stopped"
             batch.give_up(Withheld(batch.failure or reason))
             return None
         return drawn
@@ -208,7 +208,7 @@ class Job:
                 return pictures.acted(picture, "block", pictures.UNCHECKED)
             return pictures.acted(picture, self.batch.action(index), self.batch.words(index))
         except Exception:
-            log.exception("DNP Guard withholds an image that it knows nothing of")
+            log.exception("DNP Guard withholds an image, because its outcome is unknown")
             return pictures.blank(picture)
 
     def infotext(self) -> dict[str, Callable[..., str | None]]:
