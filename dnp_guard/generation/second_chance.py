@@ -119,7 +119,7 @@ def in_force(policy: Policy, image: ImageState) -> Negative | None:
 
 
 def harder(policy: Policy, negative: Negative | None, retry: int) -> Negative | None:
-    """Strengthen a negative prompt for a retry: raise its scale, and in attention its ``alpha`` and its ``mask``.
+    """Strengthen a negative prompt for a retry: raise its scale, and in attention ``alpha``, ``tau`` and ``mask``.
 
     Args:
         policy: the policy in force.
@@ -137,7 +137,11 @@ def harder(policy: Policy, negative: Negative | None, retry: int) -> Negative | 
 
 
 def _stronger(attention: InAttention, by: float) -> InAttention:
-    return replace(attention, alpha=min(1.0, attention.alpha * by), mask=min(1.0, attention.mask * by))
+    """Multiply ``alpha`` and ``mask`` by a factor; what of it exceeds an ``alpha`` of 1 goes to ``tau``."""
+    alpha = attention.alpha * by
+    return replace(
+        attention, alpha=min(1.0, alpha), tau=attention.tau * max(1.0, alpha), mask=min(1.0, attention.mask * by)
+    )
 
 
 def steered(policy: Policy, image: ImageState, decision: Decision) -> Decision:

@@ -38,7 +38,7 @@ class Part:
 
 
 def normalised(
-    z_pos: Tensor, z_neg: Tensor, phi: float, tau: float, alpha: float | Tensor, mask: float = 1.0
+    z_pos: Tensor, z_neg: Tensor, phi: float, tau: float | Tensor, alpha: float | Tensor, mask: float = 1.0
 ) -> Tensor:
     """Move the attention output for a prompt away from that for a negative prompt (NAG paper, equations 7 to 10).
 
@@ -50,7 +50,7 @@ def normalised(
         z_pos: z+, attention output for the user's prompt, before the output projection, [..., D].
         z_neg: z-, attention output for the negative prompt with the same query vectors, [..., D].
         phi: extrapolation factor, 1 or more.
-        tau: largest growth of a feature vector's L1 norm, as a factor, 1 or more.
+        tau: largest growth of a feature vector's L1 norm, as a factor, 1 or more; broadcastable to [..., 1].
         alpha: weight of z^ in the result, 0 to 1; broadcastable to [..., D].
         mask: fraction of the positions to steer, 0 to 1, but at least one position: those where z+ and z- have the
             highest cosine similarity, because they show the content of the negative prompt. Positions are the last

@@ -204,9 +204,12 @@ def test_another_process_goes_on_with_a_retry():
     assert going.settle() == (Outcome.STEERED, Outcome.CLEAN)
 
 
-@pytest.mark.parametrize(("key", "raised"), [("alpha", 0.9), ("mask", 0.6)])
-def test_a_retry_in_attention_raises_the_share_and_the_mask(key, raised):
-    asked = in_attention({"scale": 1.5}, attention={"alpha": 0.6, "mask": 0.4})
+@pytest.mark.parametrize(
+    ("key", "alpha", "raised"),
+    [("alpha", 0.6, 0.9), ("mask", 0.6, 0.6), ("tau", 0.6, 2), ("alpha", 1, 1), ("tau", 1, 3)],
+)
+def test_a_retry_raises_alpha_and_the_mask_in_attention_and_tau_where_alpha_is_one(key, alpha, raised):
+    asked = in_attention({"scale": 1.5}, attention={"alpha": alpha, "mask": 0.4, "tau": 2})
     (negative,) = asked.negatives
     assert getattr(negative.attention, key) == pytest.approx(raised)
 

@@ -61,3 +61,11 @@ def test_a_mask_leaves_one_position_at_least(features):
     z_pos, z_neg = features
     steered = normalised(z_pos, z_neg, 8.0, 2.5, 0.5, mask=0.01)
     assert [int((a != b).any(-1).sum()) for a, b in zip(steered, z_pos, strict=True)] == [1, 1]
+
+
+@pytest.mark.parametrize("row", [0, 1])
+def test_each_image_has_its_own_bound(features, row):
+    z_pos, z_neg = features
+    steered = normalised(z_pos, z_neg, 8.0, torch.tensor([1.0, 4.0]).view(2, 1, 1), 0.7)
+    alone = normalised(z_pos[row], z_neg[row], 8.0, (1.0, 4.0)[row], 0.7)
+    assert torch.equal(steered[row], alone)

@@ -213,13 +213,16 @@ class Joining:
 
 def _away(z_pos: Tensor, z_neg: Tensor, how: Sequence[InAttention]) -> Tensor:
     """Apply normalised attention guidance (arXiv 2505.21179) to rows, each with its own strength."""
-    per = len(z_pos) // len(how)
-    shares = torch.tensor(
-        [strength.alpha for strength in how for _ in range(per)], device=z_pos.device, dtype=z_pos.dtype
+    per, shape = len(z_pos) // len(how), (-1, *[1] * (z_pos.ndim - 1))
+    alpha, tau = (
+        torch.tensor([value for value in values for _ in range(per)], device=z_pos.device, dtype=dtype).view(shape)
+        for values, dtype in (
+            ([strength.alpha for strength in how], z_pos.dtype),
+            ([strength.tau for strength in how], torch.promote_types(z_pos.dtype, torch.float32)),
+        )
     )
-    alpha = shares.view(-1, *[1] * (z_pos.ndim - 1))
     first = how[0]
-    return normalised(z_pos, z_neg.to(z_pos), first.phi, first.tau, alpha, first.mask)
+    return normalised(z_pos, z_neg.to(z_pos), first.phi, tau, alpha, first.mask)
 
 
 def _expanded(rows: Sequence[int], per: int) -> list[int]:
