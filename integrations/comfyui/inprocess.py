@@ -150,14 +150,14 @@ class InProcess:
         return self.driver.user_previews
 
     def due(self, step: int, progress: float) -> bool:
-        """Return whether a look is due at a step."""
+        """Return whether the model is to be queried about the images of a step."""
         from dnp_guard.generation import pacing  # noqa: PLC0415
 
         at, of = pacing.place(self._step(step, progress))
         return of is not None and self.driver.due(at, of)
 
     def owes_a_look(self) -> bool:
-        """Return False: the package itself makes up for missing looks when the run ends."""
+        """Return False: the package itself makes up for missing queries when the run ends."""
         return False
 
     def look(
@@ -171,7 +171,7 @@ class InProcess:
         effective: bool = True,
         ended: bool = False,
     ) -> None:
-        """Look at a step's predicted images, and keep the resulting negatives; see :meth:`Batch.look`."""
+        """Query the model about a step's predicted images, and keep the resulting negatives; see :meth:`Batch.look`."""
         from dnp_guard.generation.host import Pictures  # noqa: PLC0415
 
         at = self._step(step, progress, sigma, effective=effective)
@@ -236,7 +236,7 @@ class InProcess:
         self._hold()
 
     def missed(self, error: Exception) -> None:
-        """Note that a look failed; the next step is due."""
+        """Note that a query failed; the images of the next step are queried instead."""
         self.failure = str(error) or type(error).__name__
         self.driver.missed(None, error)
 

@@ -35,7 +35,7 @@ class Looks:
         self._now: float | None = None
 
     def due(self, session: Session, step: int, progress: float) -> bool:
-        """Return whether a look is due at a step, counted over all passes; note its progress."""
+        """Return whether the images of a step, counted over all passes, are to be shown to the service."""
         self._before, self._now = self._now, progress
         beyond = self._steps is not None and step >= self._steps  # the service refuses looks at such steps
         if step <= self._asked or beyond:
@@ -47,7 +47,7 @@ class Looks:
         return any(self._progress < share <= progress for share in session.due_progress)
 
     def owed(self, session: Session) -> bool:
-        """Return whether a look must follow the last step: a due step was not reached, or the last look failed."""
+        """Return whether a query must follow the last step: a due step was not reached, or the last query failed."""
         if session.due is not None:
             return self.missed or any(due > self._asked for due in session.due)
         return self.missed or any(share > self._progress for share in session.due_progress)
@@ -58,7 +58,7 @@ class Looks:
         return self._silent >= _TRIES
 
     def begins(self, step: int, progress: float) -> None:
-        """Note that a look begins at this step and this share of the run."""
+        """Note that a query about the images begins at this step and this share of the run."""
         self._asked, self._progress = step, progress
 
     def answered(self, *, answered: bool) -> None:
@@ -66,7 +66,7 @@ class Looks:
         self.missed, self._failed, self._silent = not answered, False, 0
 
     def failed(self, *, silent: bool) -> None:
-        """Note a failed look; ``silent`` is true if the request to the service failed, false if the host failed."""
+        """Note a failed query; ``silent`` is true if the request to the service failed, false if the host failed."""
         self.missed = self._failed = True
         self._silent += silent
 

@@ -122,13 +122,13 @@ class Batch:
                 self._fate = "closed"
 
     def due(self, step: int, progress: float) -> bool:
-        """Return whether a look is due at this step, counted over all passes; every step is due after a failed look."""
+        """Return whether to query the service about the images of this step; after a failed query, always."""
         if self.session is None or self._fate or self.over:
             return False
         return self._looks.due(self.session, step, progress)
 
     def owes_a_look(self) -> bool:
-        """Return whether a look must follow the last step: a due step was not reached, or the last look failed."""
+        """Return whether a query must follow the last step: a due step was not reached, or the last query failed."""
         if self.session is None or self._fate or self.over:
             return False
         return self._looks.owed(self.session)
@@ -273,7 +273,7 @@ class Batch:
             self._used, self._looks.missed = "separate", True
 
     def missed(self, error: Exception) -> None:
-        """Note that a look failed or was not answered: the negatives stay in force, and the next step is due."""
+        """Note that a query failed or was not answered: negative prompts stay in force, and the next step is due."""
         self._looks.failed(silent=isinstance(error, ServiceFailed))
         self.failure = str(error) or type(error).__name__
 
