@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import shutil
 from typing import TYPE_CHECKING, Any
@@ -91,6 +92,16 @@ def test_a_model_that_answers_at_length_is_told_what_to_answer_with(
     monkeypatch.setattr(module, "plain", at_length)
     backend = TransformersBackend(llava)
     assert backend.reader.prompt("a star?").count("a star? Answer with yes or no.") == 1
+
+
+def test_a_question_is_rendered_without_a_warning(llava: tuple[Any, Any], caplog: pytest.LogCaptureFixture) -> None:
+    backend, logger = TransformersBackend(llava), logging.getLogger("transformers")
+    logger.addHandler(caplog.handler)
+    try:
+        backend.reader.prompt("a star?")
+    finally:
+        logger.removeHandler(caplog.handler)
+    assert caplog.messages == []
 
 
 def test_a_model_that_thinks_is_asked_for_its_answer_at_once(llava: tuple[Any, Any]) -> None:

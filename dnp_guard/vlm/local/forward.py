@@ -58,8 +58,10 @@ class Reader:
         """Render the chat template: a user message of the image and the question, and the start of the answer."""
         content = [{"type": "image"}, {"type": "text", "text": self.form.ask(self._harmless(question))}]
         conversation = [{"role": "user", "content": content}]
+        # transformers logs a warning for a variable that the template does not have.
+        thinking = {"enable_thinking": False} if "enable_thinking" in str(self.processor.chat_template) else {}
         rendered = self.processor.apply_chat_template(
-            conversation, add_generation_prompt=self.form.turn, tokenize=False, enable_thinking=False
+            conversation, add_generation_prompt=self.form.turn, tokenize=False, **thinking
         )
         return f"{rendered}{self.form.start}"
 
