@@ -187,12 +187,12 @@ class Filter:
         )
 
 
-def generations(records: Iterable[Mapping[str, Any]], wanted: Filter | None = None) -> list[GenerationRow]:
+def generations(records: Iterable[Mapping[str, Any]], criteria: Filter | None = None) -> list[GenerationRow]:
     """List the generations of a log, in the order in which they began.
 
     Args:
         records: records of the log.
-        wanted: criteria for the generations; None for all.
+        criteria: what the generations must meet; None for all.
     """
     rows: dict[str, GenerationRow] = {}
     for record in records:
@@ -205,7 +205,7 @@ def generations(records: Iterable[Mapping[str, Any]], wanted: Filter | None = No
             generation = GenerationRow(str(request), record["time"], name, str(record.get("tenant", "")))
             rows[generation.request] = generation
         generation.add(record)
-    return [row for row in rows.values() if wanted is None or wanted.takes(row)]
+    return [row for row in rows.values() if criteria is None or criteria.takes(row)]
 
 
 def overview(rows: Iterable[GenerationRow]) -> Table:

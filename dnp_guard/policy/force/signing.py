@@ -167,16 +167,16 @@ class Verifier:
     Args:
         key: public key, in base64.
         tenant: tenant that the guard serves.
-        told: returns the highest serial in the records of earlier runs, given the key and the policy's name. It is
+        recorded: returns the highest serial in the records of earlier runs, given the key and the policy's name. It is
             used if no serial is stored, for example because the file was deleted.
 
     Raises:
         DnpGuardError: the key is invalid.
     """
 
-    def __init__(self, key: str, tenant: str | None, told: Callable[[str, str], int] | None = None) -> None:
+    def __init__(self, key: str, tenant: str | None, recorded: Callable[[str, str], int] | None = None) -> None:
         _public(key)
-        self._key, self._tenant, self._recorded, self._file = key, tenant, told, serials.path()
+        self._key, self._tenant, self._recorded, self._file = key, tenant, recorded, serials.path()
         self._began = False
 
     def check(self, source: Path, store: Store) -> Signed:
@@ -213,9 +213,9 @@ class Verifier:
         return Signed(self._key.strip(), manifest.serial, manifest.author or None, expires), named, digest
 
 
-def verifier(key: str | None, tenant: str | None, told: Callable[[str, str], int] | None = None) -> Verifier | None:
+def verifier(key: str | None, tenant: str | None, recorded: Callable[[str, str], int] | None = None) -> Verifier | None:
     """Return a verifier for a public key; None if there is no key."""
-    return Verifier(key, tenant, told) if key is not None else None
+    return Verifier(key, tenant, recorded) if key is not None else None
 
 
 def _files(source: Path, store: Store) -> dict[str, str]:

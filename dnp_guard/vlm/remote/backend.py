@@ -62,7 +62,7 @@ def untried(model: str, error: VlmError) -> VlmUnavailable:
     The error quotes the server's own words. They cannot contain a policy's question, because only the trial question
     was sent.
     """
-    reason = f': "{error.said}"' if isinstance(error, Refused) and error.said else ""
+    reason = f': "{error.words}"' if isinstance(error, Refused) and error.words else ""
     return VlmUnavailable(f"{model}: {error.message}{reason}", hint=error.hint)
 
 

@@ -53,13 +53,13 @@ class Refused(VlmError):
 
     Attributes:
         status: HTTP status.
-        said: the server's reason: one line of printable ASCII, which never contains the API key. It is not part of the
-            error's message, because a server may quote the request.
+        words: the server's own words: one line of printable ASCII, which never contains the API key. It is not part of
+            the error's message, because a server may quote the request.
     """
 
-    def __init__(self, message: str, *, status: int, hint: str = "", said: str = "") -> None:
+    def __init__(self, message: str, *, status: int, hint: str = "", words: str = "") -> None:
         super().__init__(message, hint=hint)
-        self.status, self.said = status, said
+        self.status, self.words = status, words
 
 
 class _Again(Exception):
@@ -272,7 +272,7 @@ class Transport:
             raise Refused(
                 f"{url}: {_spoken(status)}",
                 status=status,
-                said=_said(bytes(body)),
+                words=_words(bytes(body)),
                 hint=f"Check the model's name and the key in {KEY}, and that the server takes images.",
             )
         if not response.is_success:
@@ -310,7 +310,7 @@ def described(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".removesuffix(": ") if system else type(error).__name__
 
 
-def _said(body: bytes) -> str:
+def _words(body: bytes) -> str:
     """Return the message in an error response like OpenAI's; empty if it has none, or if the message holds the key."""
     try:
         document = json.loads(body)
