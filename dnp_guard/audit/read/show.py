@@ -192,7 +192,7 @@ def generations(records: Iterable[Mapping[str, Any]], criteria: Filter | None = 
 
     Args:
         records: records of the log.
-        criteria: what the generations must meet; None for all.
+        criteria: filter that the generations must pass; None for all.
     """
     rows: dict[str, GenerationRow] = {}
     for record in records:
