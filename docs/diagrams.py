@@ -83,7 +83,9 @@ def loop() -> str:
     left, middle, right, wide = 20, 330, 690, 290
     host = Box(left, 70, 270, "host", "scheduler.step", ("the sampler's own step", "→ Step(i, n, σ, x̂0)"))
     step = Box(middle, 70, 300, "driver", "Driver.step(step, view)", ("is a query due?",))
-    plan = Box(right, 70, wide, "session", "Session.plan(step)", ("whom to ask, what,", "who is passed over and why"))
+    plan = Box(
+        right, 70, wide, "session", "Session.plan(step)", ("images to query, questions,", "skipped images with reasons")
+    )
     view = Box(left, 180, 270, "edge", "View.pictures()", ("preview/: x̂0 → RGB",))
     query = Box(middle, 180, 300, "driver", "Inquiry.put(plan, pictures)", ("questions about pictures",))
     desk = Box(left, 290, 270, "edge", "Desk.ask → Backend.put", ("vlm/: images × questions", "→ probabilities"))
@@ -137,11 +139,11 @@ def deployment() -> str:
     ]
     boxes = [*_column(20, 230, hosts), *_column(320, 230, service), *_column(620, 230, kept)]
     parts = [
-        _text(20, 40, "what draws", size=16, weight=600),
-        _text(320, 40, "what guards", size=16, weight=600),
-        _text(620, 40, "what it stands on", size=16, weight=600),
+        _text(20, 40, "hosts", size=16, weight=600),
+        _text(320, 40, "service", size=16, weight=600),
+        _text(620, 40, "backends and stores", size=16, weight=600),
         *(box.svg() for box in boxes),
-        _arrow((250, 92), (320, 92), label="looks", at=(266, 86)),
+        _arrow((250, 92), (320, 92), label="queries", at=(263, 86)),
         _arrow((320, 114), (250, 114), label="words", at=(266, 108)),
         _arrow((250, 205), (285, 205), (285, 130), (320, 130)),
         *(_arrow((550, 105), (585, 105), (585, y), (620, y)) for y in (105, 215, 315, 415, 516)),
@@ -156,11 +158,11 @@ def policy_life() -> str:
     down = [
         (20, "session", "policy init", ("from a template, a pack,", "or one that ships")),
         (120, "session", "policy check", ("every mistake with its", "file, line and column")),
-        (220, "session", "policy test", ("what a model might answer,", "and what must come of it")),
+        (220, "session", "policy test", ("answers a model might give,", "and the expected outcomes")),
     ]
     across = [
-        (20, "driver", "mode: shadow", ("asks and records;", "alters nothing")),
-        (120, "driver", "policy promote", ("what enforcing it would", "have done, to whom")),
+        (20, "driver", "mode: shadow", ("queries and records;", "alters nothing")),
+        (120, "driver", "policy promote", ("effect of enforcing it", "on recorded images")),
         (220, "driver", "policy diff --approve", ("stricter or milder; a milder", "one needs a name, a reason")),
     ]
     up = [
@@ -185,7 +187,7 @@ def record_life() -> str:
     written = [
         (20, "driver", "event", ("of a generation, a policy", "or a person")),
         (120, "session", "recorder", ("redacts the prompt,", "links hash to hash")),
-        (220, "edge", "spool", ("where a sink fails; written", "when it is back")),
+        (220, "edge", "spool", ("if a sink fails; written", "when it works again")),
     ]
     stored = [
         (20, "edge", "sinks", ("JSONL, SQLite, stdout,", "OpenTelemetry, yours")),
