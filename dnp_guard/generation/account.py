@@ -68,7 +68,11 @@ class Account:
         )
 
     def tell(self, happened: Sequence[events.Event]) -> bool:
-        """Report the events of the session; return whether every record so far was written."""
+        """Write the events of the session to the audit record, the metrics and the trace.
+
+        Returns:
+            Whether every audit record of the generation so far was written.
+        """
         for event in happened:
             self._told(event)
         return self._written

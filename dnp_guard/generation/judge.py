@@ -267,7 +267,7 @@ def _terms(findings: Iterable[Finding]) -> dict[str, tuple[str, ...]]:
 
 
 def _joined(policy: Policy, history: History, category: str, terms: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the found terms of a category, in a retry together with the terms found earlier, in policy order."""
+    """Return the found terms of a category, on a retry also those that earlier attempts found, in policy order."""
     before = history.held.get(category)
     if before is None or not before.stays:
         return terms

@@ -137,15 +137,17 @@ def after(queries: Queries, pace: Pace, step: int, near: float | None, *, steere
     """Return the pace of an image, that is, when to query it again, after an answered query.
 
     A query is quiet if all probabilities stay far below their thresholds (``back_off.below``). After a quiet query at
-    step k, the image is not queried before step f (k + 1) - 1, where f is ``back_off.factor``: predictions sharpen as
-    the noise falls, by about the same factor between two such steps. After any other query, every step of the policy's
-    list is due again. If the query leaves the image steered, f is ``back_off.steered``, where the policy sets that.
+    step k, the image is not queried before step f (k + 1) - 1, where f is ``back_off.factor``. From one such step
+    to the next the noise falls by about the same factor, so the prediction sharpens about as much. After any other
+    query, every step of the policy's list is due again. If the query leaves the image steered, f is
+    ``back_off.steered``, where the policy sets that.
 
     Args:
         queries: settings of the policy.
         pace: the pace before.
         step: k, 0-based.
-        near: largest ratio from :func:`nearest`; 1 or more if anything was found, None to leave ``until`` unchanged.
+        near: largest ratio from :func:`nearest`; 1 or more if anything was found; None if only sensitive
+            categories were asked about, which leaves the pace as it was.
         steered: whether the query leaves a negative prompt in force.
     """
     until, back_off = pace.until, queries.back_off

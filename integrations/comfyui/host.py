@@ -244,7 +244,10 @@ def remembered(made: Tensor) -> Tensor:
 
 
 def keeps_noise(noise: Tensor, sigmas: Tensor) -> bool:
-    """Return whether a run continues the noisy latents of an earlier one: it adds no noise, and its sigmas fall."""
+    """Return whether a run continues the noisy latents of an earlier one: it adds no noise, and its sigmas fall.
+
+    They rise where a run turns a picture back into noise.
+    """
     return not noise.any() and float(sigmas[0]) > float(sigmas[-1])
 
 

@@ -39,7 +39,11 @@ def register(make: Make) -> None:
 
 
 def _put(make: Make, module: ModuleType) -> None:
-    """Make the engine's runner class check for the guard before every run; raise if the class lacks a method."""
+    """Patch the engine's runner class: it attaches the guard after it loads a model, and runs nothing without one.
+
+    Raises:
+        AttributeError: the class lacks a method to patch.
+    """
     guard_class(Worker(NAME, make), module.DiffusionModelRunner, "load_model", _RUNS, _attach)
 
 

@@ -70,8 +70,8 @@ class SecondChance:
     """An image that was withheld, and the same image under a policy that retries it.
 
     Attributes:
-        withheld: the withheld image, beside the unguarded one.
-        again: the retried image, beside the unguarded one; its first attempt, from the same seed, is the withheld one.
+        withheld: the withheld image, paired with the unguarded one.
+        again: the retried image, paired with the unguarded one; ``withheld`` is its first attempt, from the same seed.
     """
 
     withheld: Pair

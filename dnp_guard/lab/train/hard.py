@@ -100,10 +100,10 @@ def steered(pipeline: Path, vlm: Path, work: Path, number: int) -> Path:
 
 
 def gather(chunks: list[Path], labeller: Detector, path: Path) -> None:
-    """Label the pictures of all chunks, and write them with their scenes into one file.
+    """Label every picture with the scene that the detector sees in it, and write pictures and scenes into one file.
 
     Args:
-        chunks: files of :func:`steered`.
+        chunks: files that :func:`steered` wrote.
         labeller: the labelling detector.
         path: file to write: the keys of a chunk, and ``scenes``, packed by :func:`vision_language.pack`.
     """

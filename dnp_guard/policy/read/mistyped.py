@@ -82,7 +82,7 @@ class _Reading:
     number: int = 0
 
     def faults(self, last: int) -> Iterator[tuple[int, Fault]]:
-        """Yield the number of a line and its mistake; mistakes after the first may be mere consequences of it."""
+        """Yield every mistake with its line number; mistakes after the first may be mere consequences of it."""
         while self.number < last:
             number, line = self.number, self.lines[self.number]
             self.number += 1

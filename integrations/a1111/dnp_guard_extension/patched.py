@@ -27,9 +27,10 @@ _ATTN2 = re.compile(r"(input|middle|output)_blocks?\.(\d+)\.(?:.*\.)?transformer
 
 
 def parts(active: Mapping[int, Negative], context: Callable[[str], Tensor]) -> list[Part]:
-    """List the negatives that steer in attention space, in the order in which they act.
+    """List the negative prompts that steer in attention space, with the images that they steer.
 
-    Images whose negatives are equal share one entry.
+    Equal negative prompts of several images share one entry. An image with several parts is steered away from one
+    after the other, so the entries of all first parts come first.
 
     Args:
         active: maps the index of a steered image to its negative.

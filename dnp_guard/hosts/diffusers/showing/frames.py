@@ -22,12 +22,14 @@ def frames(total: int, count: int = FRAMES) -> list[int]:
 
 
 def of_frames(latents: Tensor, images: int) -> Tensor:
-    """Choose some frames of every video; return their latents as those of pictures, [images * k, C, H, W], in order.
+    """Return the latents of the frames to show of every video as a batch of pictures, [images * k, C, H, W].
+
+    ``k`` is the number of frames that :func:`frames` chooses; a picture is its own only frame, so k is 1.
 
     Args:
         latents: of pictures, [images, C, H, W]; of frames of videos, [images * F, C, H, W]; or of videos,
             [images, C, F, H, W].
-        images: number of images in the batch.
+        images: number of pictures or videos in the batch.
     """
     if latents.ndim > _OF_PICTURES:
         latents = latents.transpose(1, 2).flatten(0, 1)
