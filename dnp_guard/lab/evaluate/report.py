@@ -210,7 +210,7 @@ def _grown(lines: Sequence[Line]) -> list[tuple[str, list[list[str]]]]:
 
 
 def _pairs(lines: Iterable[Line]) -> list[list[str]]:
-    """Return the table cells that compare methods with the guard image by image: discordant pairs and mean differences."""
+    """Return table cells that compare methods with the guard image by image: discordant pairs, mean differences."""
     rows = []
     for line in lines:
         if (against := line.get("against_ours")) and line["method"] != UNGUARDED:
