@@ -36,7 +36,7 @@ def cases(
     if as_json:
         print_json({"ok": True, "cases": made, "left_out": left, "file": str(out) if out else None, "errors": []})
         return
-    typer.echo(f"{len(made)} cases from verdicts; {left} reviewed images give no case")
+    typer.echo(f"cases from verdicts: {len(made)}; reviewed images without a case: {left}")
     if out is None:
         for case in made:
             typer.echo(f"  {case['name']}: {case['expect']['decision']}")
