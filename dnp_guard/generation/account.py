@@ -283,7 +283,7 @@ class Account:
         return sorted(asked) if some else None
 
     def _nearest(self, event: events.Decided) -> float | None:
-        """Return an image's highest ratio of probability to threshold; None unless the policy spaces queries by it."""
+        """Return an image's highest ratio of probability to threshold; None without ``back_off``, and at the end."""
         if event.step is None or self._policy.queries.back_off is None:
             return None
         return pacing.nearest(self._policy, event.decision.probabilities, pacing.progress(event.step))

@@ -138,8 +138,7 @@ class Answering:
     def _paced(self, image: ImageState, step: Step, probabilities: Mapping[str, float]) -> pacing.Pace:
         """Return the pace of an image after a query, that is, when to query it again.
 
-        Once something was found in the image, a query that finds nothing no longer postpones the next one: the content
-        may return.
+        Once something was found in the image, no later query is quiet (:func:`pacing.after`): the content may return.
         """
         steered = image.last is not None and image.last.negative is not None
         near = pacing.nearest(self.policy, probabilities, pacing.progress(step))

@@ -185,7 +185,7 @@ class Driver:
             missing: description of a due query that the host left out; empty if there is none.
 
         Returns:
-            Whether the images of the attempt may be used; not those of a retry whose final look failed.
+            Whether the images of the attempt may be used; not those of a retry whose final look is not answered.
         """
         if self._late is not None:
             with self._account.overhead("ask"):
@@ -300,7 +300,7 @@ class Driver:
             self.session.unsteered(plan, error)
 
     def _take_late(self, now: Step | None) -> None:
-        """Take the answer to the query that ran beside denoising; if it is still missing, wait until the deadline."""
+        """Take the answer to the query that ran beside denoising; wait for it no longer than ``deadline_ms``."""
         late, self._late = self._late, None
         if late is None:
             return
@@ -326,7 +326,7 @@ class Driver:
         images = len(self.session.state.images)
         per_image, rest = divmod(len(pictures), images or 1)
         if len(pictures) != images and (rest or not per_image):
-            raise DnpGuardError(f"{len(pictures)} pictures of {images} images", hint="This is a bug of the host.")
+            raise DnpGuardError(f"{len(pictures)} pictures of {images} images", hint="Report this bug of the host.")
         self._account.showing(plan.step, pictures)
         shown = [pictures[index * per_image : (index + 1) * per_image] for index in plan.images]
         names = self.policy.queries.views if plan.step is None else ()

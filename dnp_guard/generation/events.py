@@ -11,7 +11,11 @@ if TYPE_CHECKING:
     from dnp_guard.types import Decision, InputReport, Negative, Outcome, Step
 
 RetryOutcome = Literal["cleared", "still_present", "failed", "not_made"]
-"""``cleared``: the content is gone. ``failed``: the retry raised, or lacks its final look. ``not_made``: none began."""
+"""How a retry ends.
+
+``cleared``: the content is gone. ``still_present``: it is not. ``failed``: the retry raised an error, took too long, or
+lacks its final look. ``not_made``: no retry began.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +41,7 @@ class Skipped:
         image: index of the image.
         step: the step.
         reason: why the image is skipped.
-        near: ratio of the latent probe's score to its threshold, if ``reason`` is ``unlikely``.
+        near: the latent probe's score divided by its threshold, if ``reason`` is ``unlikely``.
         attempt: number of the attempt at the image, from 1.
     """
 

@@ -34,7 +34,7 @@ def resolve(
     Returns:
         ``outcome`` if no query is missed. Otherwise, under ``closed``, ``failed_closed``; under ``last``, ``outcome``,
         or ``failed_closed`` if no query was answered; under ``open``, ``failed_open``, but a blur or block that was
-        already decided stays.
+        already decided stays, because an outcome never becomes milder.
     """
     if not missed:
         return outcome

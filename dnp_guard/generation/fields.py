@@ -29,7 +29,7 @@ def policy(of: Policy) -> PolicyFields:
 
 
 def exception(of: PolicyException) -> ExceptionFields:
-    """Return an exception, a policy's temporary change of a category, as ``exception`` object of an audit record."""
+    """Return an exception, a policy's temporary change of a category, as ``exception`` of an audit record."""
     written: ExceptionFields = {
         "category": of.category,
         "set": of.set.model_dump(mode="json", exclude_none=True),
@@ -88,7 +88,10 @@ def negative(value: Negative, sensitive: AbstractSet[str] = frozenset(), *, effe
 
 
 def would(decision: Decision) -> WouldFields | None:
-    """Return a decision without shadow mode as the ``would`` object of an audit record; None if it is the same."""
+    """Return the decision that would apply without shadow mode, as the ``would`` object of an audit record.
+
+    None if it is the same as the decision itself.
+    """
     written: WouldFields = {}
     if decision.would_action is not None:
         written["decision"] = decision.would_action
@@ -102,7 +105,7 @@ def would(decision: Decision) -> WouldFields | None:
 def prompt(prompts: Sequence[Mapping[str, Any]]) -> PromptFields | None:
     """Join the ``prompt`` objects of a request's prompts into the one of its audit record.
 
-    Each key of it has the list of the prompts' values, in their order, or the value itself if there is only one.
+    Each key holds a list of the prompts' values, in the order of the prompts, or the value itself if there is only one.
     """
     joined: dict[str, list[Any]] = {}
     for redacted in prompts:

@@ -25,9 +25,9 @@ class View:
         return ()
 
     def nearness(self) -> Sequence[Mapping[str, float]]:
-        """Return the latent probe's score over its threshold, per image and category; from 1 on, a query is needed.
+        """Return the latent probe's score divided by its threshold, per image and category.
 
-        Without a probe, the result is empty.
+        A query is needed from 1 on. Without a probe, the result is empty.
         """
         return ()
 

@@ -1,7 +1,8 @@
 """Judge the pictures that a request contains, such as an image to edit, and decide whether it may go on. Pure.
 
 The pictures are judged like finished images. Their probabilities are also the baseline of a category with
-``more_than_input``, which is found in a generated image only if its probability exceeds the baseline by that number.
+``more_than_input``, which is found in a generated image only if its probability exceeds the baseline by at least that
+number.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ def seen(
     """Read one image's part of an answer: its findings, P(category), and the waived findings.
 
     A category with ``more_than_input`` is found only if its probability exceeds the one in the request's own pictures
-    by that number.
+    by at least that number.
     """
     probabilities = answer.probabilities[row]
     findings = tuple(

@@ -267,7 +267,7 @@ def _terms(findings: Iterable[Finding]) -> dict[str, tuple[str, ...]]:
 
 
 def _joined(policy: Policy, history: History, category: str, terms: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the found terms of a category, on a retry also those that earlier attempts found, in policy order."""
+    """Return the found terms of a category, on a retry also those found before, in policy order."""
     before = history.held.get(category)
     if before is None or not before.stays:
         return terms
@@ -288,7 +288,7 @@ def _push(
 
 
 def _escalated(policy: Policy, held: Mapping[str, HeldCategory], active: Iterable[str]) -> bool:
-    """Return whether to add a separate guidance term: a category persists, several are held, or it is a retry."""
+    """Return whether a separate guidance term is needed: a category persists, several are held, or this is a retry."""
     most = policy.guidance.escalate
     categories = [held[category] for category in active]
     persists = most is not None and (len(categories) > 1 or any(category.still >= most for category in categories))

@@ -46,7 +46,11 @@ def outcome(policy: Policy, state: State, image: ImageState, *, aborted: bool) -
 
 
 def previews(policy: Policy, state: State, *, secret: bool) -> tuple[UserPreviews, ...]:
-    """Return whether the host may show its user each unfinished image now: ``allow`` until the guard acts on a finding.
+    """Return whether the host may show its user each unfinished image now.
+
+    ``allow`` as long as the guard acts on no finding, draws the image for the first time, and has missed no query (a
+    miss is ignored under ``on_failure: open``). Otherwise ``preview.user_previews`` of the policy applies, or
+    ``withhold`` if it has a sensitive category. Images that only fill the batch of a retry are withheld, too.
 
     Args:
         policy: the policy in force.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Reason = Literal["similar", "quiet", "unlikely", "budget_ms", "in_flight"]
 """Why a query that is due skips an image.
 
-``similar``: its prediction has hardly changed. ``quiet``: the last answer was far from a finding. ``unlikely``: the
+``similar``: its prediction has hardly changed. ``quiet``: ``queries.back_off`` postpones the query. ``unlikely``: the
 latent probe expects no finding. ``budget_ms``: the time for queries is used up. ``in_flight``: an earlier query runs.
 """
 
@@ -139,8 +139,8 @@ def after(queries: Queries, pace: Pace, step: int, near: float | None, *, steere
     A query is quiet if all probabilities stay far below their thresholds (``back_off.below``). After a quiet query at
     step k, the image is not queried before step f (k + 1) - 1, where f is ``back_off.factor``. From one such step
     to the next the noise falls by about the same factor, so the prediction sharpens about as much. After any other
-    query, every step of the policy's list is due again. If the query leaves the image steered, f is
-    ``back_off.steered``, where the policy sets that.
+    query, every step of the policy's list is due again. A query that leaves the image steered is treated like a quiet
+    one, with ``back_off.steered`` as f, if the policy sets that.
 
     Args:
         queries: settings of the policy.

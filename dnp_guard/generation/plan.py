@@ -24,8 +24,8 @@ class Plan:
         step: the step to query; None for the finished images.
         questions: the questions about every image.
         images: indices of the images to query; empty if all are skipped.
-        skipped: by index of a skipped image, the reason and, if that is ``unlikely``, the latent probe's score over its
-            threshold.
+        skipped: by index of a skipped image, the reason and, if that is ``unlikely``, the latent probe's score divided
+            by its threshold.
         before: the last step before this one whose query was answered; -1 for none.
     """
 
@@ -58,8 +58,8 @@ def plan(
         state: state of the session.
         step: the step.
         likeness: cosine similarity of each image's prediction to its last decoded one, -1…1; empty if unknown.
-        nearness: the latent probe's score over its threshold, per image and category; 1 or more needs a query. Empty
-            without a probe.
+        nearness: the latent probe's score divided by its threshold, per image and category; 1 or more needs a query.
+            Empty without a probe.
         levels: noise fraction at the start of each step of the run; empty if unknown.
     """
     due = _due(policy, questions, state.answered, step, levels)

@@ -1,4 +1,4 @@
-"""Retries: which images are drawn again, by which negative prompts, and which action applies if not. Pure."""
+"""Retries: which images are drawn again, which negative prompts steer them, and what applies if not. Pure."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def wanted(state: State) -> tuple[int, ...]:
 def begin(
     policy: Policy, state: State, *, can: bool, in_time: bool
 ) -> tuple[State, list[events.Event], tuple[int, ...]]:
-    """Begin another attempt of the images that ask for it and can have it; give the others their other action.
+    """Begin another attempt of the images that ask for it and can have it; replace ``retry`` for the others.
 
     Args:
         policy: the policy in force.
@@ -137,7 +137,7 @@ def harder(policy: Policy, negative: Negative | None, retry: int) -> Negative | 
 
 
 def _stronger(attention: InAttention, by: float) -> InAttention:
-    """Multiply ``alpha`` and ``mask`` by a factor; what of it exceeds an ``alpha`` of 1 goes to ``tau``."""
+    """Multiply ``alpha`` and ``mask`` by a factor, up to 1; an ``alpha`` beyond 1 multiplies ``tau`` instead."""
     alpha = attention.alpha * by
     return replace(
         attention, alpha=min(1.0, alpha), tau=attention.tau * max(1.0, alpha), mask=min(1.0, attention.mask * by)

@@ -1,4 +1,4 @@
-"""The rules of one generation, as a state machine: planned queries and answers go in; negatives and events come out.
+"""The rules of one generation, as a state machine: steps and answers go in; queries, negatives and events come out.
 
 It does no I/O and never waits.
 
@@ -88,7 +88,7 @@ class Session:
 
     @property
     def user_previews(self) -> tuple[UserPreviews, ...]:
-        """Whether the host may show its user each unfinished image now: ``allow`` until the guard acts on a finding."""
+        """Whether the host may show its user each unfinished image now: ``allow``, ``blur`` or ``withhold``."""
         return previews(self.policy, self.state, secret=bool(self._sensitive))
 
     @property
@@ -98,7 +98,7 @@ class Session:
 
     @property
     def so_far(self) -> Report | None:
-        """The report that the generation would have if its running retry were never finished."""
+        """The report if the running retry were never finished; a ``retry`` verdict carries the outcomes in it."""
         state = second_chance.undone(self.state)
         outcomes = tuple(outcome(self.policy, state, image, aborted=False) for image in state.images)
         return report(self.policy, replace(state, outcomes=outcomes))

@@ -35,7 +35,7 @@ class Tightening:
     def __call__(
         self, request: str, image: int, step: Step | None, decision: Decision
     ) -> tuple[Decision, Sequence[Degraded]]:
-        """Return a decision at least as strict, and an event for every word or action of a plugin that was refused."""
+        """Return a decision at least as strict, and events for words and actions of plugins that were refused."""
         hook, faults = self.plugins.hook, []
         if decision.negative is not None and hook.dnp_guard_negative.get_hookimpls():
             shown = _copied(decision)

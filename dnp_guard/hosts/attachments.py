@@ -19,7 +19,7 @@ class _Attachment:
 
 
 _STACKS: WeakKeyDictionary[Any, list[_Attachment]] = WeakKeyDictionary()
-"""The guards attached to each target, the latest last; the first entry is the guard it had before, or None."""
+"""The guards attached to each target, the latest last; the first entry is the guard that it had before, or None."""
 
 _TURN = threading.Lock()
 

@@ -74,7 +74,9 @@ class Connection:
         )
 
     def _tried(self, send: Callable[[], httpx2.Response], tries: int) -> httpx2.Response:
-        """Send a request; repeat it after a connection error (not a timeout), or if the service is busy.
+        """Send a request, and repeat it after some failures.
+
+        These are connection errors, except timeouts, and the answers that the service is busy or limits the rate.
 
         Args:
             send: sends the request.

@@ -272,7 +272,7 @@ class Call:
         return self.decoded(self._end)
 
     def check_steps(self) -> None:
-        """Check that the call took a step of its own scheduler; if not, record that it could not be steered."""
+        """Check that the call took a step of its own scheduler; if not, record that it could not be guarded."""
         if self._substeps.none:
             self.failed(CannotSteer("the call took no step of its own scheduler", hint="Guard the one that denoises."))
 

@@ -59,7 +59,7 @@ class Predicted(View):
         return similarity(self.step.prediction, self.call.compared)
 
     def nearness(self) -> list[dict[str, float]]:
-        """Return how near each image is to each category, by the probe: from 1 on, query; empty if there is none."""
+        """Return the probe's score divided by its threshold, per image and category; empty if there is no probe."""
         call, step = self.call, self.step
         rule, probe = call.driver.policy.queries.skip_probe, call.guard.probe
         if probe is None or rule is None or step.total is None or call.begun is None:

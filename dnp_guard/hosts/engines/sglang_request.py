@@ -47,7 +47,7 @@ def check(request: Any) -> None:
     """Check that a request does not bypass the guard.
 
     Raises:
-        CannotSteer: the request is not for one prompt and one image, or has one of the options in ``_UNGUARDED``.
+        CannotSteer: the request is not for one prompt and one image, or has an option that bypasses the guard.
     """
     if not isinstance(request.prompt, str) or request.num_outputs_per_prompt != 1:
         raise CannotSteer("a guarded request needs one prompt and one image", hint="Serve without dynamic batching.")
@@ -85,7 +85,7 @@ class Running:
         server_args: the engine's arguments.
 
     Attributes:
-        branches: noise predictions of the present step's guidance branches, the unconditional one last.
+        branches: noise predictions of the present step's guidance branches; with guidance, the last is unconditional.
     """
 
     def __init__(self, guard: Guard, stages: Stages, request: Any, server_args: Any) -> None:
@@ -221,7 +221,7 @@ class Running:
 
 
 def _check_step(arguments: dict[str, Any], denoising: Any) -> None:
-    """Check that every step of a request runs the whole model, with no guidance or classifier-free guidance.
+    """Check that every step of a request runs the whole model once per branch, with classifier-free guidance or none.
 
     Raises:
         CannotSteer: steps leave out a guidance branch or parts of the model, are guided in another way, or evaluate the

@@ -138,7 +138,7 @@ class AttachedMixin:
     ) -> Any:
         """Predict and steer the guided noise of a step.
 
-        In a rehearsal, a run on a copy of the batch, return the latents to show, or end the run by `FirstPrediction`.
+        In a rehearsal, a run on a copy of the batch, return the latents to show, or end the run by ``FirstPrediction``.
         """
         if self._method.encoding:
             raise FirstPrediction(positive_kwargs)

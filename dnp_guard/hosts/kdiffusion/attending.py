@@ -63,7 +63,7 @@ def tokens(conditioning: Any) -> Tensor | None:
 
 
 def parts(active: Mapping[int, Term]) -> list[Part]:
-    """List the negatives that steer in attention space, in the order in which they act; list equal ones once.
+    """List the negatives that steer in attention space, to be applied one after the other; list equal ones once.
 
     Args:
         active: the negative of every steered image, by the image's index.

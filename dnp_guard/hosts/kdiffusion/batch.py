@@ -16,8 +16,8 @@ def rows(value: Any, index: Sequence[int], images: int) -> Any:
     """Copy a value with the entries of some images only; parts of it that have no entry per image stay as they are.
 
     Args:
-        value: a tensor [B, ...], a list or tuple of B entries, or a dict or list of these. A list of B entries always
-            passes for one entry per image.
+        value: a tensor [B, ...], a list or tuple of B entries, or a dict or list of these. A list of B entries is
+            always taken as one entry per image.
         index: indices of the images.
         images: B, the size of the batch.
     """

@@ -102,7 +102,7 @@ class Generation:
         self.held.take()
 
     def evaluating(self, sigma: float) -> bool:
-        """Take notice of an evaluation of the model; if it begins a step, put the last query's negatives in force.
+        """Note an evaluation of the model; if it begins a step, put the last query's negatives in force.
 
         Args:
             sigma: noise level of the evaluation.

@@ -43,7 +43,7 @@ class SteeredLayers:
     Other threads can evaluate the same network meanwhile; the hooks do nothing there.
 
     Args:
-        parts: the negatives, each with its images and strength, in the order in which they act.
+        parts: the negatives, each with its images and strength; they are applied one after the other.
         rows: finds the row of each image in an evaluation.
     """
 
@@ -159,7 +159,7 @@ class Layers:
         """Steer every evaluation of the network in a ``with`` block, by hooks that are removed at its end.
 
         Args:
-            parts: the negatives, each with its images and strength, in the order in which they act.
+            parts: the negatives, each with its images and strength; they are applied one after the other.
             rows: finds the row of each image in an evaluation.
         """
         steering, hooks = SteeredLayers(parts, rows), list[Any]()

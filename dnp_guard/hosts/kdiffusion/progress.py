@@ -56,7 +56,7 @@ class Progress:
         return sigma <= self._sigmas[min(self._step + 1, len(self._sigmas) - 1)] * _CLOSE
 
     def called_back(self, index: int, sigma: float) -> float:
-        """Take notice of a step's callback; from the second step on, the number of evaluations per step is known.
+        """Note a step's callback; from the second step on, the number of evaluations per step is known.
 
         Args:
             index: index of the step.

@@ -132,7 +132,7 @@ def weighed(arithmetic: Arithmetic, places: Places, own: FirstStep, made: Ask) -
 
     The unconditional branch gets another pattern of numbers than the other branches. Both patterns have equal norms and
     deviations, so that a pipeline that rescales or normalises treats them alike. The weight is None without guidance,
-    or if the result is no weighted sum of the patterns.
+    if the result is no weighted sum of the patterns, or if the weight is nearly zero.
     """
     if places.of_step == places.branches == 1:  # there is no guidance
         return replace(arithmetic, weight=None)

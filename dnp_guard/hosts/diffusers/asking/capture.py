@@ -89,7 +89,7 @@ def rehearse(recording: Recording, own: Sequence[Evaluation]) -> FirstStep | Non
         own: evaluations that the call has made so far, before its first step.
 
     Returns:
-        The first step; None if it needs an evaluation that the call has not made yet.
+        The first step; None if it needs an evaluation that the call has not made yet, or if the copy fails.
 
     Raises:
         CannotSteer: the copy ends, and no scheduler of the pipeline got the denoiser's output.

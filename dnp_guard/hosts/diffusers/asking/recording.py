@@ -144,7 +144,7 @@ class Recording:
                 named answer from the recording.
 
         Returns:
-            The call's result; None if an answer ended the call by `Reached`.
+            The call's result; None if an answer ended the call by raising ``Reached``.
         """
         pipe = self._copy(answers)
         given = self._fresh({**self.given, **change})

@@ -28,7 +28,7 @@ class Note:
         tokens: number of tokens of the layer's queries.
         context: the layer's input for keys and values, such as the prompt; None if it has none.
         both: whether the layer returned two streams, picture and text.
-        features: number of tokens that went into the layer's output projection; if it has none, that it returned.
+        features: number of tokens that the layer's output projection got; without one, number that the layer returned.
     """
 
     name: str

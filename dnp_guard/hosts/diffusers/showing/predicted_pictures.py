@@ -122,7 +122,7 @@ class Shows:
         )
 
     def scaled(self, x0: Tensor) -> Tensor:
-        """Return a prediction as latents of pictures, [B * k, C, H, W], in the sampler's scale, but not packed."""
+        """Return a prediction as latents of pictures to query, [N, C, H, W], in the sampler's scale, but not packed."""
         end = self._end(x0)
         if end.latents is None:
             raise CannotSteer("nothing decodes its latents", hint="Leave queries.skip_probe out.")
