@@ -314,7 +314,7 @@ class RemoteSession:
             How to steer the images in ``drawn`` from the first step on.
 
         Raises:
-            ServiceError: the images cannot be drawn again; do with each of them as ``otherwise`` of its verdict says.
+            ServiceError: the images cannot be drawn again; apply the ``otherwise`` of their verdicts.
         """
         asked = self._asked.model_copy(update={"retries": self.opened.session, "indices": list(self._again)})
         self.opened = self.service.connection.send("/v1/sessions", asked, Opened, tries=1)

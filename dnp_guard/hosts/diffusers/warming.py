@@ -36,8 +36,8 @@ class _Sees:
 def warm_up(guard: Guard, pipe: Any, *args: Any, **kwargs: Any) -> None:
     """Run a call twice with a few steps, steered in one image and then in all images, and discard the results.
 
-    A denoiser with ``torch.compile`` compiles for every new batch size. Evaluating the negative of one image is such a
-    batch size, and evaluating those of all images is another; after this, no guarded call has to compile for either.
+    A denoiser with ``torch.compile`` compiles for every new batch size. The negative of one image makes one
+    such batch, and the negatives of all images make another; after this, no guarded call has to compile for either.
     The VLM is not queried, nothing is recorded or counted, and the global random numbers stay as they are.
 
     Args:

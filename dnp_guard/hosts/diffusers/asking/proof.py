@@ -50,7 +50,7 @@ class Proof:
         self.arithmetic = weighed(arithmetic, self.places, own, self._guided) if guides else arithmetic
 
     def captured(self, words: str) -> Captured:
-        """Return the denoiser's arguments with words in place of the negative prompt, or of the prompt if it has none.
+        """Return the denoiser's arguments with words in place of the negative prompt, or else of the prompt.
 
         Raises:
             CannotSteer: the words do not reach the denoiser.
