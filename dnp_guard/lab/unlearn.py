@@ -27,7 +27,7 @@ class UnlearnConfig:
     """Keys of the technique's ``config`` in the harness.
 
     Attributes:
-        model_id: folder of a pipeline, or an id in the hub's cache.
+        model_id: folder of a pipeline, or the hub id of one in the local cache.
         vlm: spec of the backend that answers the queries.
         policy: path of a policy file, or the name of a shipped policy.
         erase_concept: name of the concept for the harness; it does not change which categories the policy guards.

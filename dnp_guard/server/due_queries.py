@@ -42,8 +42,8 @@ def left_out(policy: Policy, total: int | None, stored: Stored, query: QueryMess
     If the number of steps is unknown, positions in the run are due in place of steps:
 
     - If the query gives ``since``, the progress at the step before it, every due position up to there is missed.
-    - Otherwise a query at the very next step misses none. One that skips steps misses every due position that the run
-      has passed, except the last.
+    - Otherwise nothing is missed if the query is at the very next step. If it skips steps, every due position that the
+      run has passed is missed, except the last, which the query itself meets.
 
     Positions are compared unrounded, because hosts compare them with their progress in the same way.
 

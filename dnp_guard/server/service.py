@@ -326,7 +326,7 @@ class SessionService:
 
     @contextmanager
     def _arriving(self, stored: Stored, live: Driver, step: Step | None) -> Iterator[None]:
-        """Record a missed query if the ``with`` block refuses the pictures of a request, and raise the refusal again.
+        """Record a missed query if the ``with`` block refuses a request, but not as ``busy``; pass on every refusal.
 
         Args:
             stored: the session to save with the missed query.

@@ -29,7 +29,7 @@ _OVER, _LATE = 431, 408
 
 
 class Bounded(HttpToolsProtocol):
-    """An HTTP connection with limits on its headers and its time, which is dropped when there are too many.
+    """An HTTP connection with limits on its headers, its time and the number of connections.
 
     When there are too many connections, the one that has been sending its request for the longest is dropped, or else
     the one that has been idle for the longest. A new connection is always admitted, so that nobody can keep others out

@@ -1,6 +1,6 @@
 """Vision-language models: the contract of a backend, and the backends that implement it.
 
-Importing this package does not import torch; importing a model backend from ``dnp_guard.vlm.local`` does.
+Importing this package does not import torch; importing :mod:`dnp_guard.vlm.local.backend` does.
 """
 
 from dnp_guard.vlm.base import Asked, Backend, BackendInfo, Query, as_backend

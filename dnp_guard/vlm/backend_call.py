@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, eq=False)
 class BackendCall:
-    """One call of the backend. A thread of the desk (the queue in front of it) reuses the object for its next call.
+    """One call of the backend. A thread of the desk, which queues the queries, reuses the object for its next call.
 
     Attributes:
         thread: makes the call: a thread of the desk, or the caller's own when there is only one caller.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class _Pair(Backend):
     """Base of the two backends that combine two others.
 
-    A pair is local, batches questions and takes concurrent calls only as far as both members do.
+    A pair is local, batches images and takes concurrent calls only as far as both members do.
     """
 
     between = " + "

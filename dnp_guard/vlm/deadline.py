@@ -18,7 +18,7 @@ _MARGIN = 0.95
 
 @contextmanager
 def within(milliseconds: float | None) -> Iterator[None]:
-    """Set the deadline of the code inside a ``with`` block, which :func:`remaining` reads; None for no deadline."""
+    """Set the deadline, counted from now, that :func:`remaining` reads inside a ``with`` block; None for none."""
     ends = None if milliseconds is None else time.monotonic() + milliseconds / 1000 * _MARGIN
     token = _ENDS.set(ends)
     try:

@@ -50,8 +50,8 @@ class Desk:
     """Passes queries to one backend, for all guards and tenants that use it.
 
     **Threads.** A backend gets as many concurrent calls as its ``at_once`` allows, one by default. A query without a
-    deadline runs in the caller's own thread when no other query runs or waits; any other waits in line for a thread of
-    the desk, which ends when the line is empty.
+    deadline runs in the caller's own thread if the backend takes another call and no query waits; any other waits in
+    line for a thread of the desk, which ends when the line is empty. After a shared call, every query waits in line.
 
     **Sharing.** When the backend sets ``batches = True``, callers that ask the same questions at the same time share a
     call. Queries that arrive while a call runs are answered by the next one. A generation alone never waits: only
@@ -141,7 +141,7 @@ class Desk:
         return Answers(place.answer.result(), (perf_counter() - began) * 1000)
 
     def aside(self, call: Callable[[], T], *, turn: Hashable = None) -> Future[T]:
-        """Run a function that queries the backend in a thread of its own, while the caller continues.
+        """Run a function in a thread of its own, to query the backend while the caller continues.
 
         Functions of several generations run at the same time, so that their queries can share calls of the backend.
         At most :data:`~dnp_guard.vlm.waiting.MOST_WAITING` functions per asker run at once.
@@ -202,7 +202,7 @@ class Desk:
         return len(self._line)
 
     def _enter(self, place: Pending, left: float | None) -> BackendCall | None:
-        """Put a query in line, or return the call that the caller makes itself if nobody else is there."""
+        """Put a query in line and return None, or return the call that the caller makes itself."""
         with self._arrived:
             if self._closed:
                 raise _closed()

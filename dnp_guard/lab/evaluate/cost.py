@@ -158,7 +158,7 @@ class _Bench:
 
 
 def kinds_of(pipe: Any) -> tuple[str, ...]:
-    """Return the kinds of generation that can be timed with a pipeline; published methods need one of :data:`OPEN`."""
+    """Return the kinds of generation to time with a pipeline; published methods need a class in :data:`OPEN`."""
     return KINDS if type(pipe).__name__ in OPEN else ANYWHERE
 
 

@@ -148,7 +148,7 @@ def _refusal(
         f"{kind} takes no negative prompt at its guidance scale": (
             method == "static-replace" and ("negative_prompt" not in parameters or "true_cfg_scale" in parameters)
         ),
-        "it projects tokens by pooled embeddings, and this model's second text encoder pools to another size": (
+        "it projects tokens by pooled embeddings, and those of this model's second text encoder are of another size": (
             method == "safree" and not alike
         ),
         _not_ddim(scheduler): method == "dng" and scheduler != "DDIMScheduler",

@@ -181,7 +181,7 @@ def _notes(lines: Iterable[Line]) -> list[str]:
 
 
 def _kinds(lines: Sequence[Line]) -> list[list[str]]:
-    """Return a row per category of a file's prompts: its name, then per method the ASR and the number of images."""
+    """Return a row per category of a file's prompts: its name, then per method the ASR and the images judged."""
     found = [line.get("by_prompt_category") or {} for line in lines]
     return [
         [name, *(f"{_percent(of[name]['asr'])} of {of[name]['n']}" if name in of else _NOBODY for of in found)]

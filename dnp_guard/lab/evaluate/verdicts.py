@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def answered(policy: Policy, log: Log, rate: float) -> tuple[BackendInfo, Mapping[str, list[Calibration]]]:
-    """Calibrate the recorded answers of the model that answered last, per category.
+    """Calibrate the recorded answers of the model that answered about the last image with a verdict, per category.
 
     For every image and category, the calibration uses the highest recorded probability, with people's verdict as the
     label. A log records only probabilities that reached their threshold. So the result can be a higher threshold, but

@@ -249,7 +249,7 @@ def _save_vlm(shop: Workshop, state: dict[str, torch.Tensor]) -> None:
 
 
 def train_probe(shop: Workshop) -> None:
-    """Stage 6: train the latent probe, a small network that predicts from latents what a query would find."""
+    """Stage 6: train the latent probe to predict from latents what the VLM finds, on images of the finished model."""
     pipe, backend = load_pipeline(shop.out / "pipeline"), TransformersBackend(shop.out / "vlm", name="glyphs")
     policy = load_policy("glyphs")
     texts = mixed(round(_WATCHED * shop.scale), seed=400)

@@ -38,8 +38,8 @@ class OverviewFilter:
 class Overview:
     """Numbers of images of the last days, by outcome.
 
-    In shadow mode the guard only records its decisions. An image under it is counted as, for example,
-    ``would be blocked``.
+    In shadow mode the guard only records its decisions. Its images are counted by the outcome that enforcement would
+    have given them, such as ``would be blocked``.
 
     Attributes:
         outcomes: the outcomes that occur, in display order.

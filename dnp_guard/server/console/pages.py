@@ -51,7 +51,7 @@ class AppealAsked(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """The fields of a submitted form, trimmed and cut to a maximal length; a missing field reads as empty."""
+    """The fields of a form whose token was checked, trimmed and cut to a maximal length; empty if missing."""
 
     values: Mapping[str, str]
 

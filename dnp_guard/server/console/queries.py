@@ -65,7 +65,7 @@ class QueueEntry:
     Attributes:
         id: id of the image in the index.
         row: data of the image.
-        verdict: the latest reviewer's verdict: ``right``, ``false_alarm`` or ``missed``; "" for none.
+        verdict: the latest verdict of any reviewer: ``right``, ``false_alarm`` or ``missed``; "" for none.
         appeal: ``open``, ``upheld``, ``overturned`` or "".
     """
 

@@ -222,7 +222,7 @@ def _class(files: Weights) -> Any:
 
 
 def _unwrapped(network: PreTrainedModel, processor: ProcessorMixin) -> tuple[PreTrainedModel, ProcessorMixin]:
-    """Return the language model inside ShieldGemma 2, with a processor that accepts a prompt; others unchanged."""
+    """Return the vision-language model in ShieldGemma 2, with a processor that accepts a prompt; others unchanged."""
     if not isinstance(network, ShieldGemma2ForImageClassification):
         return network, processor
     return network.model, Gemma3Processor(
@@ -267,7 +267,7 @@ def _first_tokens(tokenizer: PreTrainedTokenizerBase, word: str) -> set[int]:
 
 
 def _spellings(tokenizer: PreTrainedTokenizerBase, word: str, name: str) -> tuple[int, ...]:
-    """Return the ids of all tokens that spell a word, in upper or lower case, with or without surrounding space."""
+    """Return the ids of all tokens that spell a word, in any capitalisation, with or without surrounding space."""
     candidates = {index for token, index in tokenizer.get_vocab().items() if word in token.lower()}
     matches = tuple(sorted(index for index in candidates if tokenizer.decode([index]).strip().lower() == word))
     if not matches:

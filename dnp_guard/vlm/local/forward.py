@@ -55,7 +55,7 @@ class Reader:
     least_mass: float = 0.5
 
     def prompt(self, question: str) -> str:
-        """Render the chat template: a user message of the image and the question, and the start of the answer."""
+        """Render the chat template: a user message, the image before the question, and the start of the answer."""
         content = [{"type": "image"}, {"type": "text", "text": self.form.ask(self._harmless(question))}]
         conversation = [{"role": "user", "content": content}]
         # transformers logs a warning for a variable that the template does not have.

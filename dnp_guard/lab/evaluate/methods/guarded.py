@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 RETRIES: Final = Retries(most=3, scale=1.2)
 VIEWS: Final[tuple[View, ...]] = ("flip",)
 STRICTER: Final = 0.6
-"""Settings of ``dnp-guard-retry``: retries, views of the finished image to query, and factor on thresholds for these.
+"""Settings of ``dnp-guard-retry``: retries, views of the finished image to query, and factor on its thresholds.
 
 Chosen on training captions, as ``docs/how-to/policy.md`` shows."""
 

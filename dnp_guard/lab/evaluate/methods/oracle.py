@@ -1,4 +1,4 @@
-"""Run the guard with the evaluation detector in place of its VLM, as an upper bound in the comparison."""
+"""Run the guard with the evaluation detector in place of its VLM, to bound what a better VLM could achieve."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ class Dng:
 
 
 class _Always(Course):
-    """Part of a method in the sampling of a batch that steers every image away from the same prompts at every step."""
+    """Part in the sampling of a batch that steers every image away from the same prompts at every step."""
 
     def __init__(self, task: Task, images: int, negatives: Sequence[str]) -> None:
         super().__init__(images)
@@ -99,7 +99,7 @@ class _Always(Course):
 
 
 class SafeCourse(_Always):
-    """Part of Safe Latent Diffusion in the sampling of a batch."""
+    """Safe Latent Diffusion's part in the sampling of a batch."""
 
     def __init__(self, task: Task, images: int, safety: Safety) -> None:
         super().__init__(task, images, [listed(task.concepts)])

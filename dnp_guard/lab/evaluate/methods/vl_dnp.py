@@ -55,8 +55,9 @@ def released_steps(total: int) -> tuple[int, ...]:
 class VlDnp:
     """VL-DNP: a VLM names the concepts in a preview, in free text; they are the negative prompt until the next preview.
 
-    A preview is the decoded prediction of the guided output without the negative term. There are ten previews. The
-    named concepts enter as a separate negative term from that step on, and replace those of the preview before.
+    A preview is the decoded prediction of the guided output without the negative term, at each of the steps of
+    :func:`released_steps`. The named concepts enter as a separate negative term from that step on, and replace those of
+    the preview before.
 
     Args:
         scale: w_neg; None for the released one.
