@@ -27,7 +27,7 @@ class _Ranked(StrEnum):
 
 
 class Action(_Ranked):
-    """The response to a finding, mildest first. ``retry`` draws the image again; ``block`` withholds it."""
+    """The response to a finding, mildest first. ``retry`` generates the image again; ``block`` withholds it."""
 
     MONITOR = "monitor"
     STEER = "steer"
@@ -97,7 +97,7 @@ class InAttention:
     Attributes:
         phi: how far to extrapolate away from the negative prompt; 1 for not at all.
         tau: largest norm of a steered feature vector, as a multiple of its norm before.
-        alpha: weight of the steered features against the original ones, 0 to 1.
+        alpha: weight of the steered features against the original ones at the negative's strength, 0 to 1.
         mask: fraction of the image positions to steer, 0 to 1.
     """
 
@@ -149,9 +149,9 @@ class Decision:
         waived: findings that an ``allowed`` case excused.
         probabilities: P(category) for every queried category.
         why: reason, in one sentence for a person.
-        would_action: action if no category were in shadow (recorded only); None if none of them is.
-        would_negative: negative prompt if no category were in shadow; None if none of them is.
-        otherwise: if ``action`` is ``retry``, the action that applies in case the image is not drawn again.
+        would_action: action if no category were in shadow (recorded only); None if that makes no difference.
+        would_negative: negative prompt if no category were in shadow; None if that makes no difference, or without one.
+        otherwise: if ``action`` is ``retry``, the action that applies in case the image is not generated again.
     """
 
     action: Action | None

@@ -61,7 +61,7 @@ class Redaction:
     """Redacts prompts and names of persons for the log of one guard.
 
     Args:
-        log: the audit log, beside which the key is stored; None for a key that lasts as long as the process.
+        log: the audit log, beside which the key is stored; None for a random key, which this object keeps.
         how: form of prompts under the policy in force; for ``hmac``, the key is read immediately.
 
     Raises:

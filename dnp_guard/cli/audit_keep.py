@@ -67,7 +67,7 @@ def purge(
     dry_run: _DryRun = False,
     yes: _Yes = False,
 ) -> None:
-    """Remove old records, except those on hold; a tombstone record in their place keeps the rest verifiable.
+    """Remove old records, except those on hold; a tombstone in their place keeps the rest verifiable.
 
     'audit verify --checkpoint' accepts the purge only if the same checkpoints record it.
     """
@@ -116,7 +116,7 @@ def erase(
     dry_run: _DryRun = False,
     yes: _Yes = False,
 ) -> None:
-    """Remove every record of one person's generations; a tombstone record in their place keeps the rest verifiable.
+    """Remove every record of one person's generations; a tombstone in their place keeps the rest verifiable.
 
     A generation on hold stays, and the log records that its erasure is waiting.
     """

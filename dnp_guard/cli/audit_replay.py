@@ -45,7 +45,7 @@ def replay(
 ) -> None:
     """Repeat a recorded generation, and show that the decisions are the same, or where they differ.
 
-    The record does not contain the prompt, only its hash, against which the supplied prompt is checked. A generation
+    By default the record contains only a hash of the prompt, against which the supplied prompt is checked. A generation
     with a sensitive finding is not repeated. Under `queries: {wait: false}` the timing of verdicts varies, so that
     decisions may differ.
     """

@@ -1,4 +1,4 @@
-"""``dnp-guard doctor --engine URL``: check that every worker of a serving engine is guarded."""
+"""``dnp-guard doctor --engine URL``: check that every worker of a serving engine reports that it is guarded."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _UNATTESTED = (
 
 
 def asked(url: str) -> Check:
-    """Check that all workers of a serving engine are guarded, by asking the guard's middleware in the engine."""
+    """Check that all workers of a serving engine report that they are guarded, by asking the middleware in it."""
     try:
         answer = httpx2.get(url.rstrip("/") + PATH, timeout=_WAIT_S)
     except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:

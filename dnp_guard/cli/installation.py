@@ -76,7 +76,7 @@ class Installation:
             Number of files of the integration.
 
         Raises:
-            CannotInstall: a file in the folder was changed or is not part of the integration, or the settings cannot
+            CannotInstall: a file to overwrite was changed or was not installed by this command, or the settings cannot
                 be read; nothing was written.
         """
         before = self._manifest()

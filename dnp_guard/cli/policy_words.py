@@ -50,7 +50,7 @@ def pace(queries: Queries) -> list[str]:
                 f"while an image is steered, the next is due {queries.back_off.steered:g} times as far into the run"
             )
     if queries.budget_ms is not None:
-        sentences.append(f"no more queries once answers have taken {queries.budget_ms} ms in total")
+        sentences.append(f"no more queries during denoising after a total wait of {queries.budget_ms} ms for answers")
     return sentences
 
 

@@ -91,7 +91,7 @@ def copied(name: str, path: Path) -> dict[Path, bytes]:
 
 
 def composed(names: list[str], path: Path) -> dict[Path, bytes]:
-    """Make a policy that extends several shipped ones, with all their tests, and copy those that do not exist yet.
+    """Make a policy that extends several shipped ones, all their tests, and copies of the policies that are missing.
 
     Args:
         names: names of the shipped policies, in order.

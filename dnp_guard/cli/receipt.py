@@ -29,7 +29,10 @@ def verify(
     unlooked: Annotated[bool, typer.Option("--unlooked", help="Accept finished images that were not queried.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check that a receipt permits delivery of an image. Exits 1 unless it is signed, unexpired, and says `pass`."""
+    """Check that a receipt permits delivery of an image.
+
+    Exits 1 unless the receipt is signed, unexpired, says `pass`, and fits the options.
+    """
     text = sys.stdin.read() if receipt == "-" else _text(receipt)
     claims: dict[str, Any] | None = None
     try:

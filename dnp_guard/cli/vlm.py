@@ -47,7 +47,7 @@ def calibrate(
     ] = None,
     rate: Annotated[float, typer.Option(min=0, max=1, help="Target false positive rate.")] = 0.01,
     ranges: Annotated[
-        str, typer.Option(help="Ends of the ranges of the run with a threshold, such as 0.3,0.6,1.")
+        str, typer.Option(help="Ends of the ranges of the run that get their own threshold, such as 0.3,0.6,1.")
     ] = "1",
     out: Annotated[Path, typer.Option(help="File to write; the plot is written beside it.")] = Path("calibration.json"),
     as_json: AsJson = False,

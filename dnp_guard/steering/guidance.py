@@ -19,7 +19,7 @@ _PACKED = 3
 
 
 def classifier_free(e_u: Tensor, e_c: Tensor, g: float) -> Tensor:
-    """Apply classifier-free guidance, e_u + g (e_c - e_u), where g = 1 is no guidance (Ho et al., arXiv 2207.12598)."""
+    """Apply classifier-free guidance, e_u + g (e_c - e_u); g = 1 is none (Ho and Salimans, arXiv 2207.12598)."""
     return e_u + g * (e_c - e_u)
 
 

@@ -17,7 +17,7 @@ def test_a_policy_that_looks_at_every_step_of_its_list_says_no_more():
             {"back_off": {"factor": 4, "below": 0.1}},
             "reaches 0.1 of its threshold, the next is due 4 times as far into the run",
         ),
-        ({"budget_ms": 500}, "once answers have taken 500 ms"),
+        ({"budget_ms": 500}, "after a total wait of 500 ms for answers"),
         ({"skip_probe": {"max_miss": 0.01}}, "may miss 0.01"),
     ],
 )

@@ -18,7 +18,7 @@ from dnp_guard.audit.shapes import (
 _Step = Annotated[int, "Sampler step, from 0; a query without a step is about the finished image."]
 _AppliedStep = Annotated[
     int,
-    "First step at which a negative prompt begins or ends, or that the answer of an unawaited query can steer.",
+    "First step that a change of the negative prompt, or the answer of a query with `wait: false`, can affect.",
 ]
 _Steps = Annotated[int, "Sampler steps of the run."]
 _Sigma = Annotated[float, "Noise level at the step."]

@@ -78,7 +78,7 @@ class GuardDetached(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overridden(Event):
-    """A person overrode the policy, or put a request on hold, which exempts its records from purges."""
+    """A person overrode the policy, or began or ended a hold, which exempts a request's records from purges."""
 
     name: ClassVar = "override"
     request: RequestId | None = None

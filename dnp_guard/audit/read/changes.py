@@ -53,7 +53,8 @@ class RecordedChange:
 def changes(records: Iterable[Mapping[str, Any]]) -> Iterator[RecordedChange]:
     """Yield every change in a log, in order.
 
-    If several guards or workers load the same policy, this appears only once per tenant.
+    If several guards or workers load the policy that is in force for a tenant already, this is no change, unless the
+    record names a person or a reason.
 
     Args:
         records: records of the log.

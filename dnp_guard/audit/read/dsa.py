@@ -54,8 +54,8 @@ def statements(
 ) -> Iterator[dict[str, Any]]:
     """Yield a statement of reasons per blocked or blurred image, with the fields of :data:`DSA_COLUMNS`.
 
-    An image that was withheld because no query was answered has no statement, since this says nothing about its
-    content. A steered image has none, since it was not withheld.
+    An image that was withheld because the guard failed has no statement, since this says nothing about its content. A
+    steered image has none, since it was not withheld.
 
     Args:
         records: records of the log.

@@ -48,7 +48,7 @@ class PolicyUse:
         last: time of its last record.
         generations: number of generations begun under it.
         steered: number of images with a negative prompt from the guard.
-        still_present: number of these images that still showed the category when finished.
+        still_present: number of these images that, when finished, still showed what they were steered away from.
     """
 
     name: str
@@ -63,7 +63,7 @@ class PolicyUse:
 
     @property
     def share(self) -> float:
-        """Fraction of the steered images that still showed the category when finished."""
+        """Fraction of the steered images that, when finished, still showed what they were steered away from."""
         return self.still_present / self.steered if self.steered else 0.0
 
 

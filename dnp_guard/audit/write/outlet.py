@@ -41,7 +41,7 @@ class Outlet:
     """Writes to one sink: a thread, the queue of records that wait for it, and a spool of records that failed.
 
     Args:
-        sink: the sink; only the thread writes to it.
+        sink: the sink; only one thread at a time writes to it.
         spool: stores the records that the sink did not accept, until it accepts them.
         failed: function that is called with ``audit_sink`` for every record that the sink does not accept, and once if
             the sink hangs, and with ``audit_dropped`` for every record that is lost.

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from dnp_guard.telemetry import Metrics, Tracing
 
 STEP_WAIT: Final = 0.005
-"""Most seconds that a generation waits for sinks in one second."""
+"""Most seconds that all generations of a guard together wait for its sinks in one second."""
 
 REQUIRED_WAIT: Final = 5.0
 """Longest wait for one record under ``audit.required``, in seconds."""

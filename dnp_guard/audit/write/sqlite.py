@@ -1,4 +1,4 @@
-"""The audit log in a SQLite database: the same lines and hash chain as in a file, one row per record."""
+"""The audit log in a SQLite database in write-ahead mode: lines and hash chain as in a file, one row per record."""
 
 from __future__ import annotations
 

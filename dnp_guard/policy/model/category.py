@@ -41,7 +41,7 @@ def _default_in_words(schema: dict[str, Any]) -> None:
 
 
 def _at_the_end(threshold: Any) -> Any:
-    """Return the threshold at the end of a run, from a value that is not validated yet: a number, or ranges."""
+    """Return the threshold at the end of a run from a value that is not validated yet; the default if there is none."""
     if not isinstance(threshold, list | tuple):
         return threshold
     last = threshold[-1] if threshold else None

@@ -40,7 +40,7 @@ class FinalLook(PolicyModel):
 
 
 class Retries(PolicyModel):
-    """How to generate an image again, steered away from its findings, if one of them says `still_present: retry`."""
+    """How to generate an image again, steered harder, if it still shows a category with `still_present: retry`."""
 
     most: Annotated[Count, Field(le=10)] = Field(default=1, description="Most retries per image.", examples=[1])
     otherwise: Literal[Action.MONITOR, Action.BLUR, Action.BLOCK] = Field(

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 
 def questions(policy: Policy) -> tuple[Question, ...]:
-    """Return the questions of one query about one image, in policy order: one per term of every category."""
+    """Return the questions of one query about one image, in policy order.
+
+    There is one per ``look_for`` term of a category, or one about its title if it has no terms.
+    """
     template = policy.question.template
     return tuple(
         Question(category.id, term, render(template, title=category.title, definition=category.definition, term=term))

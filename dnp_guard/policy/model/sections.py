@@ -244,8 +244,8 @@ class Guidance(PolicyModel):
     escalate: Count | None = Field(
         default=None,
         description="Add the separate term to attention after this many answered queries of an image still found what "
-        "it is steered away from, or at once if that is several categories. A first retry adds the term at its first "
-        "query, a further one at its first step. Omitted: only in a retry. An error in `mode: separate` and `replace`.",
+        "it is steered away from, or at once if that is several categories. A retry adds the term at its first query. "
+        "Omitted: only in a retry. An error in `mode: separate` and `replace`.",
         examples=[1],
     )
     strength: Literal["constant", "severity", "controller"] | None = Field(

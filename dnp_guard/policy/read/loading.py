@@ -175,7 +175,7 @@ class _Reading:
 
 
 def _extended(document: Document) -> Iterator[tuple[Loc, str]]:
-    """Yield the file names in ``extends``, after their paths in the document; validation reports any other value."""
+    """Yield the path in the document and the text of every name in ``extends``; validation reports other values."""
     names = document.data.get("extends") if isinstance(document.data, dict) else None
     if isinstance(names, str) and names.strip():
         yield ("extends",), names.strip()
