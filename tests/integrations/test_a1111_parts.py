@@ -367,6 +367,15 @@ def test_a_service_whose_list_of_features_a_proxy_hides_has_none(parts, status, 
     assert "can" not in service.asked[-1][2]
 
 
+def test_a_session_that_wants_features_is_not_opened_where_nobody_can_be_asked_for_them(parts, monkeypatch):
+    client, asked = parts.client.Client("http://127.0.0.1:9", None), []
+    call = client.call
+    monkeypatch.setattr(client, "call", lambda method, path, *more: asked.append(path) or call(method, path, *more))
+    with pytest.raises(parts.client.ServiceFailed, match="service_down"):
+        client.start(host={}, run={}, prompts=["a"], steps=4, policy="", brings=True)
+    assert asked == ["/readyz"]
+
+
 def opened_with_inputs(parts, mode, on_failure, brought=lambda: [[SMALL]]):
     """Open a batch with an input picture about which the service does not answer.
 

@@ -125,6 +125,7 @@ def test_a_service_that_knows_nothing_of_it_is_asked_for_nothing(comfy, guarded,
     guarded.serve([*FIRST, *SHOWN], categories=[star(still_present="retry")])
     images, _ = drawn(comfy, with_nodes(workflow(), vlm="", mode="service"))
     assert [grey(image) for image in images] == [False, True, False]
+    assert guarded.records("request.retried") == []
 
 
 @pytest.mark.parametrize("through", ["inside", "service"])
