@@ -1,8 +1,8 @@
 """Guard every queued workflow, whatever its nodes, if the setting ``enforce`` is ``server``.
 
-Before ComfyUI validates a workflow, its graph is rewritten: a guard node is inserted after every model, and a final
-look before every node that delivers pictures. A workflow is refused if it delivers data of an unknown type, or pictures
-that no final look can reach. ComfyUI swallows the exceptions of a prompt handler and goes on with the original
+Before ComfyUI validates a workflow, its graph is rewritten: a guard node is inserted after every model without one, and
+a final look before every node that delivers pictures. A workflow is refused if it delivers data of an unknown type, or
+pictures that no final look can reach. ComfyUI swallows the exceptions of a prompt handler and goes on with the original
 workflow; so a refused workflow is replaced by one that fails ComfyUI's validation and contains the reason.
 """
 
@@ -151,9 +151,10 @@ def _guard(graph: Graph, source: tuple[str, int], number: int) -> str:
 
 
 def _nearest(graph: Graph, model: tuple[str, int], kind: str) -> list[Any] | None:
-    """Return the output of a type that is nearest upstream of the nodes that use a model; None if there is none.
+    """Return the output of a type that is nearest upstream of the nodes that use a model.
 
-    Outputs that depend on the model itself are passed over.
+    Without one upstream, return any such output of the workflow, and None if there is none. Outputs that depend on the
+    model itself are passed over.
     """
     users = graph.users_of(model)
     downstream = {name for name in graph.nodes if model[0] in graph.upstream([name])} - {model[0]}

@@ -82,7 +82,7 @@ class Graph:
             seen.update(level)
 
     def users_of(self, source: tuple[str, int]) -> list[str]:
-        """Return the nodes that use a model and output none: they take it directly, or changed by other nodes."""
+        """Return the nodes that use a model, directly or after other nodes have changed it, and output no model."""
         users, models = [], [source]
         for model in models:
             for name in self.nodes:

@@ -46,7 +46,7 @@ class Guarding:
             raise Withheld("DNP Guard: vlm is set, but dnp_guard is not installed in ComfyUI's environment.")
 
     def patched(self, model: Any) -> Any:
-        """Return a clone of a model that this guard watches, and no earlier guard of the model any more.
+        """Return a clone of a model that this guard watches, in place of any earlier guard.
 
         Raises:
             Withheld: this version of ComfyUI cannot wrap a sampler run.
@@ -148,7 +148,8 @@ def batch_for(
 
     Args:
         settings: the settings of the guard.
-        policy: name of a policy to apply on top of the operator's own; empty for none.
+        policy: name of a policy to apply on top of the operator's own; empty for none. The service gets it only if
+            the settings name no policy.
         prompts: one prompt per image.
         about: the fields ``host`` and ``run`` of the audit record.
         again: whether the run can generate single images of the batch again after the final look.
@@ -190,7 +191,7 @@ def in_force(settings: Settings, policy: str) -> str:
 
     Args:
         settings: the settings of the guard.
-        policy: name of a policy to apply on top of the operator's own; empty for none.
+        policy: name of a policy to apply on top of the service's own if the settings name none; empty for none.
     """
     return Client(settings.url, settings.token or None).judges(settings.policy or policy)
 

@@ -289,7 +289,7 @@ def _converted(images: Tensor) -> list[Image.Image]:
 
 
 def shown(picture: Image.Image) -> list[dict[str, str]]:
-    """Save a picture as a temporary file for the page to show below a node, and return the file's description."""
+    """Save a picture for the page to show below a node; return the file's description, or [] outside of ComfyUI."""
     try:
         import folder_paths  # noqa: PLC0415 (ComfyUI's own)
     except ImportError:

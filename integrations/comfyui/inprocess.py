@@ -127,7 +127,7 @@ class InProcess:
         if self.driver.report is not None:
             self._settled()
             why = self.driver.report.images[0].why
-            raise Withheld(f"DNP Guard refuses the request for one of its own pictures: {why}")
+            raise Withheld(f"DNP Guard refuses the request because of one of its own pictures: {why}")
 
     @property
     def request(self) -> str:

@@ -17,7 +17,8 @@ class Session:
         due: 0-based steps at which a look is due; None if the number of steps is unknown.
         due_progress: the due steps as shares of the run, 0 to 1.
         mode: ``enforce``, or ``shadow``, which records findings and withholds nothing.
-        skip_similar: skip a look if every prediction is at least this similar to the one shown last; None for never.
+        skip_similar: skip the query about an image whose prediction is at least this similar, by their cosine, to the
+            one that was queried last; None for never.
         on_failure: whether a failure of the guard withholds the images: ``closed`` (it does), ``open`` (it does not)
             or ``last`` (it does not if an earlier look was answered).
         look_s: seconds to wait for the answer to a look.

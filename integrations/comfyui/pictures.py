@@ -85,7 +85,7 @@ def acted(picture: Image.Image, action: str, words: str = "") -> Image.Image:
 
     Args:
         picture: the generated picture.
-        action: action of the final look, or ``withhold``, ``blur`` or ``pass`` for a preview.
+        action: action of the final look; for a preview, ``withhold`` or ``blur``.
         words: text to write on the grey picture; empty for none.
     """
     if action == "pass":

@@ -19,13 +19,13 @@ _GROUND, _INK, _STEERED = (24, 24, 24), (224, 224, 224), (240, 150, 40)
 
 
 def summary(runs: Sequence[Run]) -> str:
-    """Describe runs in lines of text: the looked-at steps, every image's outcome, and failures of the guard."""
+    """Describe runs in lines of text: the looked-at steps, every image's outcome, and the guard's latest failure."""
     lines = []
     for number, run in enumerate(runs, 1):
         images = f"{run.images} image{'s' * (run.images > 1)}"
         lines.append(f"run {number}: {images}, looked at after steps {sorted(run.timeline)}")
         lines += [f"image {index}: {run.batch.line(index)}{_drawn(run, index)}" for index in range(run.images)]
-        lines += [f"a look failed: {run.batch.failure}"] if run.batch.failure else []
+        lines += [f"latest failure of the guard: {run.batch.failure}"] if run.batch.failure else []
     return "\n".join(lines) or "nothing was generated with this guard yet"
 
 

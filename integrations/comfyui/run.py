@@ -114,7 +114,7 @@ class Run:
             Withheld: the images will be withheld anyway, so the run need not go on.
         """
         try:
-            self._take()  # the next step has begun, even if one of its evaluations was taken for a step of its own
+            self._take()  # a step has begun, even if its first evaluation was taken for one of the step before
             sigma = float(sigmas[step]) if self._progress.total is not None else self._sigma
             done = self._progress.called_back(step, sigma)
             self._last = (step, x0)
@@ -277,7 +277,7 @@ class Run:
 
     def _pushed(self, args: dict[str, Any]) -> Tensor:
         guided = args.get("uncond") is not None
-        d_u = args["uncond_denoised" if guided else "cond_denoised"]  # without guidance, the only one
+        d_u = args["uncond_denoised" if guided else "cond_denoised"]  # if unguided, the only prediction
         mask = getattr(self.batch, "mask", None)
         pushed = args["denoised"].clone()
         for (text, scale), rows in _alike(self._active).items():

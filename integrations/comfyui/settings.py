@@ -42,7 +42,7 @@ class Settings:
         vlm: backend of the vision-language model in process; empty to use the service.
         audit: destination of the audit records in process; empty for none.
         on_failure: ``closed`` or ``open``: whether to withhold images or let them pass if no session can be opened,
-            because then the service's policy, which decides otherwise, is unknown.
+            because the service's policy, which decides in all other cases, is then unknown.
         enforce: ``server`` guards every queued workflow, ``off`` only workflows that contain the guard's nodes.
         locked: whether workflows are kept from choosing the backend and the service.
         start: command line that starts the service; empty if somebody else starts it.

@@ -83,7 +83,7 @@ def test_a_preview_that_cannot_be_written_is_an_error_of_the_record(tmp_path):
 
 @contextmanager
 def full_disk():
-    """Limit the size of files to 16 bytes inside a ``with`` block, because the limit applies to the whole process."""
+    """Limit files to 16 bytes, inside a ``with`` block only, because the limit applies to the whole process."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (16, before[1]))
     try:

@@ -22,7 +22,7 @@ ARGUMENTS = ["evaluate", "--methods", "dnp-guard", "--n", "2", "--steps", "6"]
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
-    """Run a small evaluation; return its folder and the second file of its results."""
+    """Run a small evaluation; return its folder, in which ``copy.json`` is the second file of its results."""
     out = tmp_path_factory.mktemp("evaluation")
     assert run([*ARGUMENTS, "--sets", "attack,multi", "--out", str(out), "--results", str(out / "copy.json")]) == 0
     return out

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """Return an audit log with its key: images of three people, and one image under a policy in shadow mode."""
+    """Return the bytes of an audit log and its key: images of three people, and one image in shadow mode."""
     path = tmp_path_factory.mktemp("questions") / "log"
     of = policy(categories=[star(still_present="block"), bolt()])
     surely, nearly = {"star": 0.95}, {"star": 0.55}

@@ -14,7 +14,7 @@ from dnp_guard.glyphs.scene import FORBIDDEN, render, sample_scene
 
 @pytest.fixture
 def labelled(tmp_path):
-    """Return a folder of labelled pictures, half from early and half from late denoising steps."""
+    """Return a folder of pictures and their labels, which call half of them early and half of them finished."""
     rng = np.random.default_rng(3)
     with (tmp_path / "labels.csv").open("w", newline="") as file:
         writer = csv.writer(file)

@@ -15,7 +15,7 @@ from tests.server.conftest import HERE, ask, begin, finish
 
 
 class Together:
-    """A backend that finds nothing; its calls wait half a second for one another while ``final`` is set."""
+    """A backend that finds nothing; its calls wait up to half a second for one another if ``final`` is set."""
 
     def __init__(self, workers):
         self.barrier = threading.Barrier(workers)

@@ -208,7 +208,7 @@ def test_no_acknowledged_record_is_lost_to_a_kill_at_any_point(tmp_path, capsys)
 
 @contextmanager
 def full_disk(path):
-    """Let the file grow by 100 bytes only, inside a ``with`` block, because the limit applies to the whole process."""
+    """Let a file grow by 100 bytes at most, inside a ``with`` block only: the limit applies to the whole process."""
     limits, action = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 100, limits[1]))
     try:

@@ -22,7 +22,7 @@ ASKED = 20
 
 @pytest.fixture
 def model():
-    """Run a model server that answers the guard's trial query; the test then decides when it answers later ones."""
+    """Run a model server; it answers at once until a test sets its ``fault``."""
     with faults.running() as server:
         yield server
 

@@ -27,7 +27,7 @@ _PROMPT_SEED, _NOISE_SEED, _BATCH, _STEPS = 2026, 10_000, 8, 25
 
 @contextmanager
 def serving(mode: str):
-    """Run a service and yield its address; its policy is ``glyphs`` in a guidance mode, with an idle final look."""
+    """Run a service under the policy ``glyphs`` in a guidance mode, whose final look passes all; yield its address."""
     from dnp_guard.policy import load_policy
 
     policy = load_policy("glyphs").model_dump(mode="json", exclude_defaults=True)

@@ -36,7 +36,7 @@ class Found:
 
 
 def is_withheld(picture: Image) -> bool:
-    """Return whether a picture is a placeholder for a withheld one: grey, with nothing but grey or white on it."""
+    """Return whether a picture is a placeholder for a withheld one: grey, with only shades of grey on it."""
     shown = picture.convert("RGB")
     colours = shown.getcolors(shown.width * shown.height)
     return shown.getpixel((0, 0)) == (128, 128, 128) and all(len(set(colour)) == 1 for _, colour in colours)

@@ -76,10 +76,10 @@ class Batch:
         return self._previews or (allowed,) * len(self._prompts)
 
     def open(self, steps: int | None) -> None:
-        """Open the session at the first call of the denoiser; ``steps`` counts all sampling passes.
+        """Open the session, once; ``steps`` is the number of steps over all sampling passes, None if unknown.
 
         Raises:
-            Withheld: no session could be opened, or the policy refuses one of the request's input pictures.
+            Withheld: the guard failed and withholds the images, or the policy refuses one of the input pictures.
         """
         if self.session is None and not self._fate:
             self._steps, self._looks = steps, Looks(steps)
@@ -103,7 +103,7 @@ class Batch:
             raise Withheld(self.failure or "DNP Guard refuses the request because of one of its own pictures")
 
     def _show_inputs(self, session: Session) -> None:
-        """Show the request's input pictures to the service; after a failure, decide whether to go on or to withhold."""
+        """Show the request's input pictures to the service; if that fails, go on or withhold, as the policy says."""
         if self._brought is None or not session.asks:
             return
         shown = None
@@ -122,7 +122,7 @@ class Batch:
                 self._fate = "closed"
 
     def due(self, step: int, progress: float) -> bool:
-        """Return whether to query the service about the images of this step; after a failed query, always."""
+        """Note a step, counted over all passes, and return whether to query about it; after a failed query, always."""
         if self.session is None or self._fate or self.over:
             return False
         return self._looks.due(self.session, step, progress)

@@ -146,7 +146,7 @@ class Client(Connection):
             images: indices of these images in the batch.
 
         Returns:
-            The reopened session, and one negative per image that steers the new attempt from its first step.
+            The reopened session, and per image the negative that steers the new attempt from its first step, or None.
 
         Raises:
             ServiceFailed: the session was not reopened; the verdicts' ``otherwise`` applies.

@@ -103,7 +103,7 @@ class Guarding:
         return f"Last job: {self.mode}, record {link}."
 
     def begin(self, p: Any, arguments: Sequence[Any]) -> None:
-        """Begin a job, and guard its processing object ``p`` unless the user has switched the guard off, if allowed.
+        """Begin a job, and guard it unless its user may switch the guard off and has done so.
 
         Args:
             p: the host's processing object.

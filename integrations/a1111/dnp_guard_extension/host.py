@@ -98,7 +98,7 @@ def counts(denoiser: Any) -> bool:
 
 
 def guided(at: Call) -> bool:
-    """Return whether the host evaluates the unconditional in this denoiser call; options can skip it to save time."""
+    """Return whether the unconditional affects this denoiser call; options of the host can skip it to save time."""
     denoiser = at.denoiser
     if at.uncond is None or not counts(denoiser):
         return False
@@ -258,7 +258,7 @@ def redraw(p: Any) -> Callable[[], torch.Tensor] | None:
 
 
 def wrap_pass(sampler: Any, look: Callable[[dict[str, Any]], None], release: Callable[[], None]) -> None:
-    """Wrap the methods of a sampler for one pass, to be called after every step and at the end.
+    """Have functions called after every step of one sampling pass and at its end, by wrapping the sampler's methods.
 
     The sampler is restored after the pass, because in img2img the host uses one sampler for all batches of a job.
 

@@ -35,7 +35,7 @@ class Looks:
         self._now: float | None = None
 
     def due(self, session: Session, step: int, progress: float) -> bool:
-        """Return whether the images of a step, counted over all passes, are to be shown to the service."""
+        """Note a step, counted over all passes, and return whether to show its images to the service."""
         self._before, self._now = self._now, progress
         beyond = self._steps is not None and step >= self._steps  # the service refuses looks at such steps
         if step <= self._asked or beyond:

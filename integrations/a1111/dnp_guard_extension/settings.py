@@ -39,7 +39,7 @@ class Settings:
         token: the bearer token.
         policy: name of a policy to apply on top of the service's own; empty for none.
         on_failure: ``closed`` or ``open``: whether to withhold images or let them pass if no session can be opened,
-            because then the service's policy, which decides otherwise, is unknown.
+            because the service's policy, which decides in all other cases, is then unknown.
         locked: whether users can see these settings but not change them.
         decoder: how a preview is decoded, a key of :data:`DECODERS`.
         start: command line that starts the service; empty if somebody else starts it.
