@@ -66,7 +66,7 @@ def opened(sent: Sequence[Picture], images: Sequence[int], limits: Limits) -> di
         The opened pictures by image index, in the order of ``images``.
 
     Raises:
-        Refusal: there is not exactly one picture per image, or a picture has a wrong format or too many pixels.
+        Refusal: there is not exactly one picture per image, a picture is malformed, or a limit is exceeded.
     """
     by_index = {picture.index: picture for picture in sent}
     if len(sent) != len(images) or set(by_index) != set(images):

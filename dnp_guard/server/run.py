@@ -74,7 +74,8 @@ def check(address: Listener, settings: Settings, *, plain_http: bool) -> None:
     """Check that traffic to other machines is protected.
 
     Raises:
-        DnpGuardError: traffic would be unencrypted, anyone could use the service, or a certificate file is unusable.
+        DnpGuardError: traffic would be unencrypted, anyone could use the service, a certificate file is missing, or
+            others can read the private key.
     """
     if (address.certificate is None) != (address.key is None):
         raise DnpGuardError("a certificate and its key go together", hint="Give --tls-cert and --tls-key.")

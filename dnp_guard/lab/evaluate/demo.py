@@ -121,7 +121,7 @@ def _second_chance(pipe: Any, detector: Detector, attacks: list[Pair], audit: Pa
 def summary(
     attacks: list[Pair], benign: list[Pair], second: SecondChance | None, audit: Path, sheet: Path
 ) -> dict[str, Any]:
-    """Summarise a run; its rates are shares of the attack prompts, as judged by the independent detector.
+    """Summarise a run; shares with forbidden content are of the attack prompts, by the independent detector.
 
     Args:
         attacks: pairs of the attack prompts.

@@ -1,4 +1,4 @@
-"""Answer every question about every image in one forward pass, as the log odds of "yes" against "no".
+"""Answer questions about images in batched forward passes, as the log odds of "yes" against "no".
 
 The processor's chat template renders one user message, an image and a question, and the model's next token answers.
 There are two ways through the model:
@@ -136,7 +136,7 @@ class SharedImage:
 
     The rest of the token sequence, which differs between questions, is padded on the right: later tokens cannot change
     earlier ones, so positions and masks stay as they are. Text before the image, such as a system prompt, is the same
-    in every query, and is computed once.
+    in every query, and is computed only once with ``prefix``.
 
     Args:
         reader: the model.
