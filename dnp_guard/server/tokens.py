@@ -97,7 +97,7 @@ class Tokens:
         return self._grants
 
     def grant(self, authorization: str | None) -> Grant | None:
-        """Return the grant of the token in an ``Authorization`` header; None if the token is missing, unknown or expired.
+        """Return the grant of the token in an ``Authorization`` header; None if it is missing, unknown or expired.
 
         A file that has become unreadable grants nothing.
         """
