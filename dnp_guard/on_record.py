@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def open_record(
     sinks: Sequence[Sink], metrics: Metrics, tenant: str | None, policy: Policy, info: BackendInfo
 ) -> tuple[Recorder, Redaction]:
-    """Open the audit record of a guard; previews are stored beside the first sink that is a file.
+    """Open the audit record of a guard; previews are stored beside its first log in a file.
 
     Args:
         sinks: sinks for the records.

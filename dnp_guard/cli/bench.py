@@ -43,7 +43,7 @@ def bench(
     out: Annotated[Path, typer.Option(help="File to write.")] = Path("bench.json"),
     as_json: AsJson = False,
 ) -> None:
-    """Measure the time and memory of generations in turn: unguarded, guarded, and by the published VL-DNP method."""
+    """Time generations in turn (unguarded, guarded, and by the published VL-DNP method), their stages and peak memory."""
     needs("lab", "dnp-guard bench")
     from dnp_guard.lab.evaluate import cost  # noqa: PLC0415 (torch and diffusers take seconds; --help should not)
 
