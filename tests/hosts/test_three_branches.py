@@ -14,18 +14,22 @@ PROMPT, STEPS, G, S = "a red circle", 10, 5.0, 6.0
 
 
 @pytest.mark.parametrize(
-    ("name", "rescale"),
+    ("name", "rescale", "predicts"),
     [
-        ("StableDiffusionPipeline", 0.0),
-        ("StableDiffusionPipeline", 0.7),
-        ("StableDiffusionXLPipeline", 0.0),
-        ("StableDiffusionXLPipeline", 0.7),
-        ("StableDiffusion3Pipeline", 0.0),
-        ("FluxPipeline", 0.0),
+        ("StableDiffusionPipeline", 0.0, ""),
+        ("StableDiffusionPipeline", 0.7, ""),
+        ("StableDiffusionPipeline", 0.0, "v_prediction"),
+        ("StableDiffusionXLPipeline", 0.0, ""),
+        ("StableDiffusionXLPipeline", 0.7, ""),
+        ("StableDiffusion3Pipeline", 0.0, ""),
+        ("FluxPipeline", 0.0, ""),
     ],
 )
-def test_separate_equals_a_hand_written_three_branch_loop(name, rescale):
+def test_separate_equals_a_hand_written_three_branch_loop(name, rescale, predicts, monkeypatch):
     pipe = tiny(name)
+    if predicts:
+        scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config, prediction_type=predicts)
+        monkeypatch.setattr(pipe, "scheduler", scheduler)
     of = policy(queries={"steps": [3], "of": STEPS, "final": False}, guidance={"hold": 9, "scale": S})
     more = {"guidance_rescale": rescale} if rescale else {}
     options = {"num_inference_steps": STEPS, "guidance_scale": G, "height": 32, "width": 32, "output_type": "latent"}
