@@ -43,7 +43,7 @@ def bench(
     out: Annotated[Path, typer.Option(help="File to write.")] = Path("bench.json"),
     as_json: AsJson = False,
 ) -> None:
-    """Time generations in turn (unguarded, guarded, and by the published VL-DNP method), their stages and peak memory."""
+    """Time unguarded and guarded generations, and the published VL-DNP method, with the stages and the peak memory."""
     needs("lab", "dnp-guard bench")
     from dnp_guard.lab.evaluate import cost  # noqa: PLC0415 (torch and diffusers take seconds; --help should not)
 
