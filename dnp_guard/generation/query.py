@@ -29,13 +29,13 @@ class Answer:
     """The answer to a query; sequences have one entry per image.
 
     Attributes:
-        pictures: one RGB picture per image; of several, the one with the highest probability.
+        pictures: one RGB picture per image; of the frames of a video, the one with the highest probability.
         asked: ids of the categories that were asked about.
         found: findings at or above their threshold, in policy order.
         probabilities: P(category) of the categories that were asked about.
         waived: findings that an allowed case excuses.
         latency_ms: how long the answer took, in milliseconds.
-        unexcused: error of the query about allowed cases; None if it was answered or there were none.
+        unexcused: error of the second query, which asks about allowed cases; None if it was answered or not needed.
     """
 
     pictures: Sequence[Image]

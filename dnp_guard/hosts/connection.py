@@ -104,7 +104,8 @@ class Connection:
         """Post a message, and read the answer.
 
         Raises:
-            ServiceError: there was no answer, the answer is a problem, or it is no message of the expected kind.
+            ServiceError: there was no answer, the service answered with an error, or the answer is not a message of the
+                expected kind.
         """
         # Send no unset values: a service that does not know a newer key refuses the message.
         body = message.model_dump(mode="json", exclude_none=True)

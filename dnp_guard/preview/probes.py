@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 
 class Probes:
-    """The latent probe of one guard: a network that predicts which queries can be skipped.
+    """Loads the latent probe of one guard.
+
+    A latent probe is a small network that predicts from the latents which queries can be skipped.
 
     Args:
         given: file of a probe; None to use the one shipped with the embedded model, if that model answers the queries.

@@ -252,7 +252,7 @@ class InProcess:
         return False
 
     def action(self, index: int) -> str:
-        """Return the action on a finished image: ``pass``, ``blur`` or ``block``; ``block`` without a final look."""
+        """Return the action on a finished image: ``pass``, ``blur`` or ``block``; without a final look, ``block``."""
         return _ACTIONS.get(str(self._outcomes[index]), "pass") if self._outcomes is not None else "block"
 
     def decision(self, index: int) -> str:

@@ -132,14 +132,16 @@ def remove(
     second: SecondPlace | None = None,
     dry_run: bool = False,
 ) -> Purged:
-    """Remove old or erased records and their stored pictures, after a record in the log that names their tombstones.
+    """Replace records that are too old or must be erased by tombstones, and delete their stored pictures.
+
+    First it writes a record to the log that names the tombstones.
 
     Args:
         path: the log.
         before: time before which records are removed, in the format of records.
         reason: reason in that record.
         erased: ids of requests whose records are removed at any age, unless the request is on hold.
-        second: as in :func:`purge`.
+        second: file of the log's checkpoints; None if there is none.
         dry_run: whether to remove nothing, and only report what would be removed.
 
     Raises:

@@ -29,7 +29,7 @@ def inputs(evaluation: Evaluation, places: Places, batch: int, own: Own, due: Du
         evaluation: the pipeline's own evaluation.
         places: where a negative's words go in the inputs.
         batch: number of rows of the pipeline's own evaluation.
-        own: row of each image, which the negative's row copies except for the words.
+        own: row of each image in that evaluation; the row of its negative prompt is a copy with other words.
         due: images and their negatives, whose conditionings have the same shape.
     """
     per = frozenset(slot.per for slot in places.slots if slot.per > 1)

@@ -153,7 +153,9 @@ class KDiffusion:
         run: Mapping[str, Any] | None = None,
         draws_again: bool = False,
     ) -> Iterator[tuple[Guided, Generation]]:
-        """Guard a run of a sampler that the caller starts in the ``with`` block; :meth:`sample` does both by itself.
+        """Guard a run of a sampler that the caller starts inside the ``with`` block.
+
+        :meth:`sample` guards and starts a run in one call.
 
         Args:
             images: B, the size of the batch.
@@ -166,8 +168,9 @@ class KDiffusion:
             draws_again: whether the caller can run the sampler again, for images to which the policy gives a retry.
 
         Yields:
-            The model to pass to the sampler, and the guarded run. Pass its ``callback`` to the sampler, and its
-            ``finish`` the finished pictures; if the block ends without ``finish``, the run is recorded as abandoned.
+            The model to pass to the sampler, and the guarded run. Pass the run's ``callback`` to the sampler, and call
+            its ``finish`` with the finished pictures; if the block ends without ``finish``, the run is recorded as
+            abandoned.
 
         Raises:
             CannotSteer: no guard is attached, or no negative prompt can take effect in this run.

@@ -198,7 +198,7 @@ class _Reading:
 
 
 def _nowhere(column: int, shown: str, top: _Level | None, closed: _Level, *, dash: bool) -> Fault:
-    """Describe the mistake of a line whose column is between those of the levels ``top`` (outer) and ``closed``."""
+    """Describe the mistake of a line that is indented more than the level ``top``, but less than ``closed`` in it."""
     if dash and top and not closed.dash and top.value is None:
         message = "there is no dash before this item of the list"
         return Fault(closed.column, message, "Begin each item with a dash: `- `.", closed.line)

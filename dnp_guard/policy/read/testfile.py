@@ -123,7 +123,7 @@ class Case(PolicyModel):
 
 
 class TestFile(PolicyModel):
-    """Tests of one policy."""
+    """A file of test cases for one policy: each has answers or pictures, and the decision that they should lead to."""
 
     __test__ = False  # pytest must not collect it
 

@@ -83,7 +83,10 @@ def trail(records: Iterable[Mapping[str, Any]], request: str) -> dict[int, list[
 def partings(
     recorded: Mapping[int, list[RecordedDecision]], now: Mapping[int, list[RecordedDecision]]
 ) -> tuple[Parting, ...]:
-    """Return the first difference per image; images with equal decisions are omitted."""
+    """Return, for every image, the first decision that the policy takes otherwise now than in the record.
+
+    Images whose decisions are all equal are omitted.
+    """
     differences = []
     for image in sorted({*recorded, *now}):
         for here, there in zip_longest(recorded.get(image, []), now.get(image, [])):

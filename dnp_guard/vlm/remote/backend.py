@@ -57,10 +57,9 @@ def trial_picture() -> Image.Image:
 
 
 def untried(model: str, error: VlmError) -> VlmUnavailable:
-    """Return the error for a server that does not answer the trial.
+    """Return the error for a server that gave no usable answer to the trial question, which is sent before any other.
 
-    The error quotes the server's own words. They cannot contain a policy's question, because only the trial question
-    was sent.
+    The error quotes the server's reply. It cannot contain a policy's question, because the server has received none.
     """
     reason = f': "{error.words}"' if isinstance(error, Refused) and error.words else ""
     return VlmUnavailable(f"{model}: {error.message}{reason}", hint=error.hint)

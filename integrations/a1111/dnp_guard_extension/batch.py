@@ -122,7 +122,7 @@ class Batch:
                 self._fate = "closed"
 
     def due(self, step: int, progress: float) -> bool:
-        """Note a step, counted over all passes, and return whether to query about it; after a failed query, always."""
+        """Note a step, counted over all sampler passes, and return whether a query is due, as after a failed one."""
         if self.session is None or self._fate or self.over:
             return False
         return self._looks.due(self.session, step, progress)

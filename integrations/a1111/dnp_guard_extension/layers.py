@@ -68,7 +68,7 @@ class SteeredLayers:
             self._of = None
 
     def reads(self, layer: torch.nn.Module, args: tuple[Any, ...], given: dict[str, Any]) -> None:
-        """Run a layer with every negative before it reads the prompt, and keep the features. Never raise."""
+        """Run a layer on every negative prompt before it attends to the prompt, and keep its outputs; note an error."""
         if self._elsewhere() or self._taking:
             return
         self._z = []
