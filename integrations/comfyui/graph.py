@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
 ANY = "*"
 """The type of an input or output that may be anything."""
@@ -80,22 +80,6 @@ class Graph:
             nearer = dict.fromkeys(source[0] for source in links if kind in {"", self.kind(source)})
             level = [name for name in nearer if name not in seen]
             seen.update(level)
-
-    def comes_from_a_sampler(self, name: str, kinds: Collection[str]) -> bool:
-        """Return whether data that a node takes were sampled by another node, however they were changed since.
-
-        Args:
-            name: id of the node.
-            kinds: the types of the inputs to follow, such as ``LATENT``.
-        """
-        starts = [source[0] for key, source in self.links(name) if self.carries(source, name, key) in kinds]
-        return any(self._samples(node) for node in self.upstream(starts))
-
-    def _samples(self, name: str) -> bool:
-        """Return whether a node samples: it takes a model or a guider, and makes latents or images."""
-        takes = {self.carries(source, name, key) for key, source in self.links(name)}
-        makes = set(getattr(self._class(name), "RETURN_TYPES", ()))
-        return not takes.isdisjoint({"MODEL", "GUIDER"}) and not makes.isdisjoint({"LATENT", "IMAGE"})
 
     def users_of(self, source: tuple[str, int]) -> list[str]:
         """Return the nodes that use a model, directly or after other nodes have changed it, and output no model."""

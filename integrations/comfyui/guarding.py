@@ -174,8 +174,8 @@ def _own_pictures(
     If the latents have an unknown form, the function raises. It is called only if the policy asks about the pictures.
     """
     try:
-        sampled = _sampled("LATENT", "IMAGE") or host.keeps_noise(noise, sigmas)
-        own = host.brought(None if _sampled("CONDITIONING", "GUIDER") else guider, None if sampled else latent_image)
+        start = None if host.keeps_noise(noise, sigmas) else latent_image
+        own = host.brought(guider, start)
     except Exception as error:  # noqa: BLE001 (the returned function raises it, where the guard handles it)
         fault = error
 
@@ -184,16 +184,6 @@ def _own_pictures(
 
         return undecodable
     return (lambda: host.shown_of(own, vae, guider.model_patcher.model)) if own else None
-
-
-def _sampled(*kinds: str) -> bool:
-    """Return whether the running node's inputs of these types come from another sampler; False if unknown.
-
-    A policy may excuse findings that the request's input pictures have already, and must not excuse those of an
-    earlier pass.
-    """
-    running = host.running_node()
-    return running is not None and running[0].comes_from_a_sampler(running[1], kinds)
 
 
 def in_force(settings: Settings, policy: str) -> str:

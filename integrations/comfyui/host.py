@@ -14,8 +14,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .graph import Graph
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -59,25 +57,6 @@ def running_prompt() -> str | None:
     except ImportError:
         return None
     return getattr(getattr(PromptServer, "instance", None), "last_prompt_id", None)
-
-
-def running_node() -> tuple[Graph, str] | None:
-    """Return the running workflow and the id of its running node; None if ComfyUI does not tell.
-
-    A node that another one added while the workflow runs is not in the workflow; its id begins with that of the other,
-    which is returned in its place.
-    """
-    try:
-        from nodes import NODE_CLASS_MAPPINGS  # noqa: PLC0415 (a part of ComfyUI)
-        from server import PromptServer  # noqa: PLC0415 (a part of ComfyUI)
-    except ImportError:
-        return None
-    queue = getattr(getattr(PromptServer, "instance", None), "prompt_queue", None)
-    running = getattr(queue, "currently_running", {}).values()
-    nodes = next((item[2] for item in list(running) if item[1] == running_prompt()), {})
-    node = executing()
-    name = "" if node is None else node[0] if node[0] in nodes else node[0].partition(".")[0]
-    return (Graph(nodes, NODE_CLASS_MAPPINGS), name) if name in nodes else None
 
 
 def encode(clip: Any, text: str) -> list[Any]:
@@ -240,8 +219,8 @@ def brought(guider: Any, latent_image: Any) -> list[Any]:
     policy may excuse findings that the input pictures have already, and must not excuse those of an earlier run.
 
     Args:
-        guider: the guider of the run; editing models have their pictures among its conditions. None to leave them out.
-        latent_image: the latents that the run starts from; None if they hold no input picture.
+        guider: the guider of the run; editing models have their pictures among its conditions.
+        latent_image: the latents that the run starts from; None if they hold no finished picture.
     """
     candidates = [latent_image] if latent_image is not None else []
     for conds in getattr(guider, "conds", {}).values():

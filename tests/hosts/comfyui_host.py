@@ -429,13 +429,6 @@ def nodes_of(pipe, saved):
             ("CONDITIONING",),
             lambda conditioning, guidance: ([[cond, {**more, "guidance": guidance}] for cond, more in conditioning],),
         ),
-        "ReferenceLatent": _node(
-            {"conditioning": "CONDITIONING", "latent": "LATENT"},
-            ("CONDITIONING",),
-            lambda conditioning, latent: (
-                [[cond, {**more, "reference_latents": [latent["samples"]]}] for cond, more in conditioning],
-            ),
-        ),
         "SolidMask": _node(
             {"value": "FLOAT", "width": "INT", "height": "INT"},
             ("MASK",),
@@ -490,7 +483,6 @@ class PromptServer:
         self.metadata = {}
         self._handlers = []
         self.cache = {}
-        self.prompt_queue = SimpleNamespace(currently_running={})
 
     def add_on_prompt_handler(self, handler):
         self._handlers.append(handler)
@@ -522,7 +514,6 @@ class PromptServer:
                 return 400, f"Custom validation failed for node: {name} - {valid}"
         self.metadata = document["extra_data"].get("extra_pnginfo")
         self.last_prompt_id = f"prompt-{id(document)}-{len(self.executed)}"
-        self.prompt_queue.currently_running[0] = (0, self.last_prompt_id, nodes, document["extra_data"], outputs)
         self.executed = []
         done = {}
         return 200, {name: self._run(nodes, name, done) for name in outputs}
