@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from dnp_guard.generation import events, judge
 from dnp_guard.generation.judge import HeldCategory, History
-from dnp_guard.generation.pacing import Pace
+from dnp_guard.generation.pacing import Pace, spent
 from dnp_guard.policy.model.scalars import MOST_STRENGTHENING
 from dnp_guard.steering.negatives import negative_for
 from dnp_guard.types import Action
@@ -113,9 +113,17 @@ def in_force(policy: Policy, image: ImageState) -> Negative | None:
     """Return the negative prompt that steers a retry from its first step on, made from all findings so far.
 
     Where it steers in attention, it has no separate guidance term yet: that term joins at the first query, because in
-    the first steps, which settle the composition, it would suppress what the prompt asks for.
+    the first steps, which settle the composition, it would suppress what the prompt asks for. If no query can follow,
+    the term is there from the first step on.
     """
-    return harder(policy, negative_for(policy, _seen(policy, image)), image.attempts)
+    negative = negative_for(policy, _seen(policy, image), escalated=not _queries_follow(policy, image))
+    return _in_retry(policy, negative, image.attempts)
+
+
+def _queries_follow(policy: Policy, image: ImageState) -> bool:
+    """Return whether a retry of an image can be queried before its end."""
+    own = any(category.queries is not None and category.queries.steps for category in policy.categories)
+    return bool(policy.queries.steps or policy.queries.sigmas or own) and spent(policy.queries, image.pace) is None
 
 
 def harder(policy: Policy, negative: Negative | None, retry: int) -> Negative | None:
@@ -145,18 +153,21 @@ def _stronger(attention: InAttention, by: float) -> InAttention:
 
 
 def steered(policy: Policy, image: ImageState, decision: Decision) -> Decision:
-    """Strengthen the negative prompt of a decision if the image is being retried.
+    """Strengthen the negative prompt of a decision if the image is being retried."""
+    retry = image.attempts - 1
+    return replace(decision, negative=_in_retry(policy, decision.negative, retry)) if retry else decision
+
+
+def _in_retry(policy: Policy, negative: Negative | None, retry: int) -> Negative | None:
+    """Return a negative prompt at the strength of a retry.
 
     A separate term beside attention has the share ``retry / (most + 1)`` of its scale, so that it grows in equal steps
     from retry to retry. The rule is ours: an image that a weak term clears keeps more of what its prompt asks for.
     """
-    retry = image.attempts - 1
-    if policy.retries is None or not retry:
-        return decision
-    negative = harder(policy, decision.negative, retry)
-    if negative is not None and negative.attention is not None and negative.scale is not None:
-        negative = replace(negative, scale=negative.scale * retry / (policy.retries.most + 1))
-    return replace(decision, negative=negative)
+    negative = harder(policy, negative, retry)
+    if policy.retries is None or negative is None or negative.attention is None or negative.scale is None:
+        return negative
+    return replace(negative, scale=negative.scale * retry / (policy.retries.most + 1))
 
 
 def _asks(image: ImageState) -> bool:

@@ -214,12 +214,11 @@ def test_a_retry_raises_alpha_and_the_mask_in_attention_and_tau_where_alpha_is_o
     assert getattr(negative.attention, key) == pytest.approx(raised)
 
 
-def in_attention(retries, **guidance):
+def in_attention(retries, queries=None, **guidance):
     """Return a session of one image, steered in attention, at the start of its second attempt after a star was seen."""
     guidance = {"mode": "auto", "attention": {"mask": 0.4}, **guidance}
-    asked = session(
-        1, policy(categories=[star(still_present="retry")], retries=retries, guidance=guidance), draws_again=True
-    )
+    of = policy(categories=[star(still_present="retry")], retries=retries, guidance=guidance, queries=queries or {})
+    asked = session(1, of, draws_again=True)
     asked.steers_attention()
     look(asked, STAR)
     asked.again()
@@ -230,6 +229,11 @@ def in_attention(retries, **guidance):
 def test_a_retry_in_attention_begins_without_the_separate_term(guidance):
     (negative,) = in_attention({"most": 2}, **guidance).negatives
     assert negative.scale is None
+
+
+def test_a_retry_that_no_query_follows_has_the_separate_term_from_its_first_step_on():
+    (negative,) = in_attention({"most": 1, "scale": 1.5}, queries={"steps": []}, escalate=1).negatives
+    assert negative.scale == pytest.approx(6 * 1.5 / 2)
 
 
 def joined(retry, most):
