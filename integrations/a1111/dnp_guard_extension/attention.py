@@ -41,7 +41,7 @@ class Part:
 
 
 def normalised(
-    z_pos: Tensor, z_neg: Tensor, phi: float, tau: float, alpha: float | Tensor, mask: float = 1.0
+    z_pos: Tensor, z_neg: Tensor, phi: float, tau: float | Tensor, alpha: float | Tensor, mask: float = 1.0
 ) -> Tensor:
     """Move the output of a cross-attention over the prompt away from a negative (equations 7 to 10).
 
@@ -53,7 +53,7 @@ def normalised(
         z_pos: z+, output for the user's prompt before the output projection, [..., positions, D].
         z_neg: z-, output for the negative with the same queries, [..., positions, D].
         phi: factor of the extrapolation, 1 or more.
-        tau: largest growth of a feature vector's L1 norm, as a factor, 1 or more.
+        tau: largest growth of a feature vector's L1 norm, as a factor, 1 or more; broadcastable to [..., 1].
         alpha: share of the steered features in the mix, 0 to 1; broadcastable to [..., positions, D].
         mask: share of the positions to steer, 0 to 1, and at least one position: those where z+ and z- have the
             highest cosine similarity, because they show the content of the negative.
