@@ -315,10 +315,7 @@ class SessionService:
 
     @contextmanager
     def _turn(self, session: str) -> Iterator[Callable[[int], None]]:
-        """Run one request per session at a time in this worker, and yield a function that reserves pixels for it.
-
-        If another worker changes the session at the same time, the store refuses one of the two changes.
-        """
+        """Run one request per session at a time in this worker, and yield a function that reserves pixels for it."""
         with self._turning:
             turn = self._turns.setdefault(session, threading.Lock())
         with turn, self.flight.request() as take:
@@ -326,13 +323,7 @@ class SessionService:
 
     @contextmanager
     def _arriving(self, stored: Stored, live: Driver, step: Step | None) -> Iterator[None]:
-        """Record a missed query if the ``with`` block refuses a request, but not as ``busy``; pass on every refusal.
-
-        Args:
-            stored: the session to save with the missed query.
-            live: driver of the session.
-            step: step of the query; None for the finished images.
-        """
+        """Record a missed query if the ``with`` block refuses a request, but not as ``busy``; pass on every refusal."""
         try:
             yield
         except Refusal as problem:

@@ -75,8 +75,7 @@ class Transport:
     """Posts JSON to the first healthy one of several base URLs.
 
     Args:
-        urls: base URLs of servers with the same model, the preferred one first; ``/v1`` is added to a URL without a
-            path.
+        urls: base URLs of servers of one model, the preferred one first; ``/v1`` is added to a URL without a path.
         timeout_s: time limit per call of :meth:`post`, when the caller sets no deadline.
         concurrency: number of concurrent requests.
         max_bytes: largest answer.

@@ -213,14 +213,13 @@ class Joining:
 
 def _away(z_pos: Tensor, z_neg: Tensor, how: Sequence[InAttention]) -> Tensor:
     """Apply normalised attention guidance (arXiv 2505.21179) to rows, each with its own strength."""
-    per, shape = len(z_pos) // len(how), (-1, *[1] * (z_pos.ndim - 1))
-    alpha, tau = (
-        torch.tensor([value for value in values for _ in range(per)], device=z_pos.device, dtype=dtype).view(shape)
-        for values, dtype in (
-            ([strength.alpha for strength in how], z_pos.dtype),
-            ([strength.tau for strength in how], torch.promote_types(z_pos.dtype, torch.float32)),
-        )
-    )
+    per, wide = len(z_pos) // len(how), torch.promote_types(z_pos.dtype, torch.float32)
+
+    def rows(values: list[float], dtype: torch.dtype) -> Tensor:
+        repeated = torch.tensor(values, device=z_pos.device, dtype=dtype).repeat_interleave(per)
+        return repeated.view(-1, *[1] * (z_pos.ndim - 1))
+
+    alpha, tau = rows([part.alpha for part in how], z_pos.dtype), rows([part.tau for part in how], wide)
     first = how[0]
     return normalised(z_pos, z_neg.to(z_pos), first.phi, tau, alpha, first.mask)
 
