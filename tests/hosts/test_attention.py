@@ -1,6 +1,7 @@
 """The guard steers in the attention over the prompt, in tiny pipelines with cross-attention or joint attention."""
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,6 +11,10 @@ from dnp_guard.audit import MemorySink
 from dnp_guard.glyphs.loading import load_pipeline
 from dnp_guard.hosts.diffusers.asking import arguments
 from dnp_guard.hosts.diffusers.attending.injection import AttentionInjection
+from dnp_guard.hosts.diffusers.attending.reading import Reach
+from dnp_guard.hosts.diffusers.attending.stages import Crossing, Steered
+from dnp_guard.steering.attention import normalised
+from dnp_guard.types import InAttention
 from tests.hosts.bits import same
 from tests.hosts.tiny import draw, footprint, tiny
 from tests.hosts.tiny.looks import SeesAStarAndABoltOnce, SeesAStarOnce
@@ -225,3 +230,14 @@ def test_auto_is_separate_where_the_effect_was_not_shown():
     (injected,) = [record["negative"] for record in sink.records if record["event"] == "negative.injected"]
     assert injected["mode"] == "separate"
     assert injected["scale"] == 6
+
+
+@pytest.mark.parametrize("row", [0, 1])
+def test_each_image_of_a_batch_is_steered_with_its_own_tau(row):
+    prompt, negative = torch.randn(2, 2, 5, 8, generator=torch.Generator().manual_seed(0))
+    how = [InAttention(PHI, tau, ALPHA) for tau in (1.0, 3.0)]
+    groups = [Steered((0, 1), how, {"encoder_hidden_states": negative})]
+    stage, layer = Crossing(Reach(frozenset({"a"}), {}), groups, 2, None), SimpleNamespace(name="a", taps=())
+    given = {"hidden_states": torch.zeros(2, 5, 8), "encoder_hidden_states": prompt}
+    steered = stage.attend(layer, given, lambda encoder_hidden_states, **_: encoder_hidden_states)
+    assert torch.equal(steered[row], normalised(prompt[row], negative[row], PHI, how[row].tau, ALPHA))
